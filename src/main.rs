@@ -1,0 +1,3 @@
+//! The `millpond` program.
+
+fn main() {}

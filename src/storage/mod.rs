@@ -1,0 +1,1 @@
+//! The log of commits and the stores that keep it.
