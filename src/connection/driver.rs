@@ -1,0 +1,278 @@
+//! The only loop that reads and writes a client's socket.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
+
+use super::buffer::{BufferPool, READ_SIZE};
+use super::output::Output;
+use super::registry::Registered;
+use super::session::{Flow, LoginFuture, Session};
+
+/// Pieces a single write gathers at most.
+const WRITE_PIECES: usize = 64;
+/// With less room than this left, a buffer is given more before it is read into.
+const READ_SIZE_MIN: usize = 4 * 1024;
+/// How long a closed connection is listened to, so that the last ERROR is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How connections are driven.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverOptions {
+    /// Bytes a single write hands to the system at most.
+    pub write_bytes: usize,
+    /// How long a connection that is being closed may take to fetch what is owed to it.
+    pub close_timeout: Duration,
+}
+
+/// What woke the loop.
+enum Event {
+    Input(usize),
+    Output(usize),
+    Woken,
+    Deadline,
+    Login(super::session::LoginOutcome),
+    Stopping,
+}
+
+/// Drives one connection until it ends. Errors of the socket just end it.
+pub async fn drive<T, S>(mut transport: T, mut session: S, registered: Registered, pool: Arc<BufferPool>, options: DriverOptions)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Session,
+{
+    let mut driver = Driver { session: &mut session, output: Output::default(), input: None, login: None, closing: None, timer: None, stopping: false, options };
+    let ended = driver.run(&mut transport, &registered, &pool).await;
+    let lingers = ended.is_ok();
+    session.close();
+    if lingers {
+        linger(&mut transport).await;
+    }
+}
+
+/// Closes our half, and reads the other's rest for a moment.
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(transport: &mut T) {
+    if transport.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = BytesMut::with_capacity(4 * 1024);
+    let drained = async {
+        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await {
+            rest.clear();
+            if count == 0 {
+                break;
+            }
+        }
+    };
+    // Whatever comes of it: the connection is over.
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+struct Driver<'s, S> {
+    session: &'s mut S,
+    output: Output,
+    input: Option<BytesMut>,
+    login: Option<LoginFuture>,
+    /// Since when the connection only wants to get rid of what is owed.
+    closing: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    stopping: bool,
+    options: DriverOptions,
+}
+
+impl<S: Session> Driver<'_, S> {
+    /// `Ok` if we end the connection, an error if the client or the network did.
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut T, registered: &Registered, pool: &BufferPool) -> io::Result<()> {
+        let outbox = self.session.outbox();
+        loop {
+            if self.closing.is_some() && self.output.is_empty() && !self.session.owes() {
+                return Ok(());
+            }
+            self.arm_timer();
+            let now = Instant::now();
+            // A client that does not take its answers is not read from: that bounds the answers.
+            let reads = self.closing.is_none()
+                && self.login.is_none()
+                && self.output.len() < self.options.write_bytes
+                && self.session.wants_input(now);
+            let event = {
+                let (input, output, login, timer) = (&mut self.input, &mut self.output, &mut self.login, &mut self.timer);
+                let write_bytes = self.options.write_bytes;
+                tokio::select! {
+                    biased;
+                    () = registered.stopping(), if !self.stopping => Event::Stopping,
+                    event = poll_fn(|cx| poll_socket(transport, input, output, reads, write_bytes, pool, cx)) => event?,
+                    () = outbox.woken() => Event::Woken,
+                    outcome = wait_login(login) => Event::Login(outcome),
+                    () = wait_timer(timer) => Event::Deadline,
+                }
+            };
+            self.on_event(event, pool)?;
+        }
+    }
+
+    fn on_event(&mut self, event: Event, pool: &BufferPool) -> io::Result<()> {
+        let now = Instant::now();
+        let flow = match event {
+            // The client closed: everything it sent before was carried out when it was read.
+            Event::Input(0) => return Err(io::ErrorKind::ConnectionReset.into()),
+            Event::Input(_) => {
+                let flow = match &mut self.input {
+                    Some(input) => self.session.on_bytes(now, input, &mut self.output),
+                    None => Flow::Continue,
+                };
+                self.release_input(pool);
+                flow
+            }
+            Event::Output(count) => {
+                self.output.advance(count);
+                self.session.on_sent(now);
+                if self.output.is_empty() {
+                    self.session.on_drained();
+                    if !self.wake() {
+                        self.output.release();
+                    }
+                }
+                Flow::Continue
+            }
+            Event::Woken => {
+                self.wake();
+                Flow::Continue
+            }
+            Event::Login(outcome) => {
+                self.login = None;
+                let flow = self.session.on_login(now, outcome, &mut self.output);
+                match (flow, &mut self.input) {
+                    // What the client sent behind its CONNECT was waiting for this.
+                    (Flow::Continue, Some(input)) => {
+                        let flow = self.session.on_bytes(now, input, &mut self.output);
+                        self.release_input(pool);
+                        flow
+                    }
+                    (flow, _) => flow,
+                }
+            }
+            Event::Deadline => {
+                self.timer = None;
+                if self.closing.is_some_and(|since| now >= since + self.options.close_timeout) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                if self.session.deadline().is_some_and(|deadline| deadline <= now) && self.closing.is_none() {
+                    self.session.on_timeout(now, &mut self.output)
+                } else {
+                    Flow::Continue
+                }
+            }
+            Event::Stopping => {
+                self.stopping = true;
+                self.session.on_shutdown(&mut self.output);
+                Flow::Close
+            }
+        };
+        match flow {
+            Flow::Continue => {}
+            Flow::Close => {
+                self.closing.get_or_insert(now);
+            }
+            Flow::Login(login) => self.login = Some(login),
+        }
+        Ok(())
+    }
+
+    /// Lets the session encode what waits, as much as one write takes. Returns whether it did.
+    fn wake(&mut self) -> bool {
+        let room = self.options.write_bytes.saturating_sub(self.output.len());
+        if room > 0 && self.session.on_wake(room, &mut self.output) {
+            // More waits than fits: it is fetched when this is written.
+            self.session.outbox().wake();
+        }
+        !self.output.is_empty()
+    }
+
+    fn release_input(&mut self, pool: &BufferPool) {
+        if self.input.as_ref().is_some_and(BytesMut::is_empty)
+            && let Some(input) = self.input.take()
+        {
+            pool.give(input);
+        }
+    }
+
+    /// Has the timer run out at the session's deadline or earlier; a deadline that moved back is
+    /// noticed when the timer runs out, so heart-beats do not re-arm it with every frame.
+    fn arm_timer(&mut self) {
+        let closing = self.closing.map(|since| since + self.options.close_timeout);
+        let deadline = match closing {
+            Some(closing) => Some(closing),
+            None => self.session.deadline(),
+        };
+        let Some(deadline) = deadline else { return };
+        match &mut self.timer {
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
+            Some(timer) if timer.deadline() > deadline => timer.as_mut().reset(deadline),
+            Some(_) => {}
+        }
+    }
+}
+
+async fn wait_login(login: &mut Option<LoginFuture>) -> super::session::LoginOutcome {
+    match login {
+        Some(login) => login.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_timer(timer: &mut Option<Pin<Box<Sleep>>>) {
+    match timer {
+        Some(timer) => timer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes if something waits, else reads if that is wanted.
+fn poll_socket<T: AsyncRead + AsyncWrite + Unpin>(
+    transport: &mut T,
+    input: &mut Option<BytesMut>,
+    output: &mut Output,
+    reads: bool,
+    write_bytes: usize,
+    pool: &BufferPool,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Event>> {
+    if !output.is_empty() {
+        let mut slices = [IoSlice::new(&[]); WRITE_PIECES];
+        let used = output.gather(&mut slices, write_bytes);
+        match Pin::new(&mut *transport).poll_write_vectored(cx, &slices[..used]) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(count)) => return Poll::Ready(Ok(Event::Output(count))),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
+        }
+    }
+    if !reads {
+        return Poll::Pending;
+    }
+    // Bytes of an unfinished frame stay where they are; the decoder made room for the rest.
+    let mut buffer = input.take().unwrap_or_else(|| pool.take());
+    if buffer.capacity() - buffer.len() < READ_SIZE_MIN {
+        buffer.reserve(READ_SIZE);
+    }
+    let result = poll_read_buf(Pin::new(transport), cx, &mut buffer);
+    if buffer.is_empty() && result.is_pending() {
+        pool.give(buffer);
+    } else {
+        *input = Some(buffer);
+    }
+    match result {
+        Poll::Ready(Ok(count)) => Poll::Ready(Ok(Event::Input(count))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => Poll::Pending,
+    }
+}

@@ -1,0 +1,155 @@
+//! What waits to be written to one client connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::delivery::{ConsumerTag, Delivery};
+use super::queue::{ConsumerId, Queue};
+
+/// Something the engine tells a connection.
+#[derive(Debug)]
+pub enum Item {
+    /// A message for one of its consumers.
+    Delivery(Delivery),
+    /// The queue of this consumer is gone; nothing more will come.
+    Cancelled(ConsumerTag),
+}
+
+#[derive(Default)]
+struct Inner {
+    items: Vec<Item>,
+    /// Consumers that a queue passed over for want of room here.
+    stalled: Vec<(Arc<dyn Queue>, ConsumerId)>,
+}
+
+/// The deliveries and notices that wait for one connection, bounded by their weight in bytes.
+///
+/// Queues push while they hold their own lock, so a consumer sees messages in queue order; this lock
+/// is a leaf. The connection takes everything in one go.
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    weight: AtomicUsize,
+    limit: usize,
+    scheduled: AtomicBool,
+    wake: Notify,
+}
+
+impl Outbox {
+    /// An empty outbox that queues stop filling at `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { inner: Mutex::default(), weight: AtomicUsize::new(0), limit, scheduled: AtomicBool::new(false), wake: Notify::new() }
+    }
+
+    /// Bytes that still fit. One delivery may overshoot: a message larger than the limit must pass too.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// Appends all of `deliveries`, leaving the vector empty.
+    pub(super) fn push(&self, deliveries: &mut Vec<Delivery>) {
+        let weight = deliveries.iter().map(Delivery::weight).sum();
+        let mut inner = self.inner.lock();
+        inner.items.extend(deliveries.drain(..).map(Item::Delivery));
+        self.weight.fetch_add(weight, Ordering::Relaxed);
+    }
+
+    /// Tells the connection that a consumer's queue is gone.
+    pub(super) fn cancelled(&self, tag: ConsumerTag) {
+        self.inner.lock().items.push(Item::Cancelled(tag));
+    }
+
+    /// Notes that `queue` wants to be told when there is room again. False if there already is.
+    pub(super) fn stall(&self, queue: &Arc<dyn Queue>, consumer: ConsumerId) -> bool {
+        let mut inner = self.inner.lock();
+        if self.room() > 0 {
+            return false;
+        }
+        inner.stalled.push((Arc::clone(queue), consumer));
+        true
+    }
+
+    /// Takes what waits, about `max` bytes of it, into `into`; returns the stalled consumers to extend
+    /// once at least half of the room is free again.
+    pub fn take(&self, max: usize, into: &mut Vec<Item>) -> Vec<(Arc<dyn Queue>, ConsumerId)> {
+        self.scheduled.store(false, Ordering::Release);
+        let mut inner = self.inner.lock();
+        let mut weight = 0;
+        let mut count = 0;
+        for item in &inner.items {
+            if weight >= max {
+                break;
+            }
+            if let Item::Delivery(delivery) = item {
+                weight += delivery.weight();
+            }
+            count += 1;
+        }
+        if count == inner.items.len() && into.is_empty() {
+            std::mem::swap(&mut inner.items, into);
+        } else {
+            into.extend(inner.items.drain(..count));
+        }
+        let left = self.weight.fetch_sub(weight, Ordering::Relaxed) - weight;
+        if left <= self.limit / 2 { std::mem::take(&mut inner.stalled) } else { Vec::new() }
+    }
+
+    /// Takes back what waits for one consumer.
+    pub fn take_for(&self, tag: ConsumerTag) -> Vec<Delivery> {
+        let mut inner = self.inner.lock();
+        let (theirs, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut inner.items).into_iter().partition(|item| matches!(item, Item::Delivery(delivery) if delivery.tag == tag));
+        inner.items = rest;
+        let taken: Vec<Delivery> = theirs
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::Delivery(delivery) => Some(delivery),
+                Item::Cancelled(_) => None,
+            })
+            .collect();
+        self.weight.fetch_sub(taken.iter().map(Delivery::weight).sum(), Ordering::Relaxed);
+        taken
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.inner.lock().items.is_empty()
+    }
+
+    /// Claims the next wake-up of the connection: true for the first who asks since it last took
+    /// from here, who must then call [`Outbox::notify`] with no lock held.
+    pub(super) fn claim_wake(&self) -> bool {
+        !self.scheduled.swap(true, Ordering::AcqRel)
+    }
+
+    /// Wakes the connection.
+    pub(super) fn notify(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Wakes the connection, once until it next takes from here. Call it with no lock held.
+    pub fn wake(&self) {
+        if self.claim_wake() {
+            self.notify();
+        }
+    }
+
+    /// Completes when the connection has something to do. Cancel-safe.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("weight", &self.weight).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl crate::storage::Waiter for Outbox {
+    fn commit_settled(&self) {
+        self.wake();
+    }
+}

@@ -1,0 +1,445 @@
+//! A queue of this broker: the state behind one mutex, its log and its timer around it.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::arguments::{self, QueueArguments};
+use super::state::{Effects, NotOutstanding, Refusal, State};
+use super::{Capabilities, Depth, Fate, PublishBatch, Queue};
+use crate::engine::binding::Arguments;
+use crate::engine::clock::Now;
+use crate::engine::consumer::{ConsumerId, ConsumerSpec};
+use crate::engine::dead_letter::Letter;
+use crate::engine::delivery::{Delivery, Outcome, Token};
+use crate::engine::error::{EngineError, Kind};
+use crate::engine::message::{DeathReason, Message};
+use crate::engine::name::QueueName;
+use crate::engine::outbox::Outbox;
+use crate::engine::turn::Turn;
+use crate::engine::vhost::Vhost;
+use crate::storage::{CommitNumber, QueueId, RecoveredQueue, Seq};
+
+/// Whether a queue and its persistent messages outlive the broker's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// They do.
+    Durable,
+    /// They do not.
+    Transient,
+}
+
+/// The connection that owns an exclusive queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(pub u64);
+
+/// What a queue is declared as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSpec {
+    /// Durable or transient.
+    pub durability: Durability,
+    /// Only this connection may use it; it goes with the connection.
+    pub exclusive: Option<Owner>,
+    /// It goes with its last consumer.
+    pub auto_delete: bool,
+    /// The `x-` table.
+    pub arguments: Arguments,
+}
+
+/// A queue whose messages live in this process, and in its log if it is durable.
+///
+/// Entered by whichever thread has work. Lock order: queues in ascending id, then (leaves) outbox and
+/// pending commit. Nothing is called on another queue while this one is locked.
+pub struct LocalQueue {
+    me: Weak<LocalQueue>,
+    id: QueueId,
+    name: QueueName,
+    vhost: Weak<Vhost>,
+    spec: QueueSpec,
+    parsed: QueueArguments,
+    state: Mutex<State>,
+}
+
+/// The state, locked for a transaction.
+pub(in crate::engine) struct Locked<'q> {
+    queue: &'q LocalQueue,
+    state: MutexGuard<'q, State>,
+}
+
+/// Effects of one entry into the queue, carried out on the turn.
+struct OnTurn<'t, 'a> {
+    queue: &'t LocalQueue,
+    turn: &'t mut Turn<'a>,
+    /// Settled seqs not yet told to the log: consecutive ones make one range.
+    settled: Option<(Seq, Seq)>,
+    charge: i64,
+}
+
+impl Effects for OnTurn<'_, '_> {
+    fn store(&mut self, seq: Seq, message: &Arc<Message>) {
+        let payload = Arc::clone(message);
+        self.turn.unit().enqueue(self.queue.id, seq, payload);
+    }
+
+    fn settle(&mut self, seq: Seq) {
+        self.settled = match self.settled {
+            Some((first, last)) if last.0 + 1 == seq.0 => Some((first, seq)),
+            earlier => {
+                if let Some((first, last)) = earlier {
+                    self.turn.unit().settle(self.queue.id, first, last);
+                }
+                Some((seq, seq))
+            }
+        };
+    }
+
+    fn returned(&mut self, seq: Seq, count: u32) {
+        self.turn.unit().returned(self.queue.id, seq, count);
+    }
+
+    fn dead(&mut self, message: Arc<Message>, reason: DeathReason) {
+        if self.queue.parsed.dead_letter_exchange.is_some() {
+            self.turn.dead_letter(Letter { message, reason, queue: self.queue.strong() });
+        }
+    }
+
+    fn wake(&mut self, outbox: &Arc<Outbox>) {
+        self.turn.wake(outbox);
+    }
+
+    fn stall(&mut self, consumer: ConsumerId, outbox: &Arc<Outbox>) -> bool {
+        let queue: Arc<dyn Queue> = self.queue.strong();
+        outbox.stall(&queue, consumer)
+    }
+
+    fn charge(&mut self, bytes: i64) {
+        self.charge += bytes;
+    }
+}
+
+impl OnTurn<'_, '_> {
+    /// Tells the log and the memory account what is left to tell. Still inside the queue's lock.
+    fn close(mut self) {
+        if let Some((first, last)) = self.settled.take() {
+            self.turn.unit().settle(self.queue.id, first, last);
+        }
+        let memory = &self.turn.core().memory;
+        match usize::try_from(self.charge.unsigned_abs()) {
+            Ok(bytes) if self.charge > 0 => memory.charge(bytes),
+            Ok(bytes) => memory.release(bytes),
+            Err(_) => {}
+        }
+    }
+}
+
+impl LocalQueue {
+    /// A queue, empty or with what recovery found.
+    ///
+    /// # Errors
+    /// A sentence, if a recovered message cannot be read.
+    pub(in crate::engine) fn new(
+        id: QueueId,
+        name: QueueName,
+        vhost: Weak<Vhost>,
+        spec: QueueSpec,
+        parsed: QueueArguments,
+        now: Now,
+    ) -> Arc<Self> {
+        let state = State::new(parsed.clone(), spec.durability == Durability::Durable, now);
+        Arc::new_cyclic(|me| Self { me: me.clone(), id, name, vhost, spec, parsed, state: Mutex::new(state) })
+    }
+
+    /// Fills the queue with what was on disk; `unclean` marks everything as perhaps delivered before.
+    pub(in crate::engine) fn recover(&self, turn: &mut Turn<'_>, recovered: RecoveredQueue, unclean: bool) -> Result<(), String> {
+        let mut messages = Vec::with_capacity(recovered.messages.len());
+        for found in recovered.messages {
+            let message = Message::decode(found.payload)
+                .map_err(|error| format!("queue '{}', message {}: {error}", self.name, found.seq.0))?;
+            messages.push((found.seq, found.returned, message));
+        }
+        self.enter(turn, |state, _, fx| state.recover(recovered.next_seq, messages, unclean, fx));
+        Ok(())
+    }
+
+    fn strong(&self) -> Arc<Self> {
+        self.me.upgrade().expect("a queue in use is held by whoever uses it")
+    }
+
+    /// The vhost it is in, unless that is gone.
+    pub(in crate::engine) fn vhost(&self) -> Option<Arc<Vhost>> {
+        self.vhost.upgrade()
+    }
+
+    /// What it was declared as.
+    pub fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    /// What it acts on, out of its arguments.
+    pub(in crate::engine) fn arguments(&self) -> &QueueArguments {
+        &self.parsed
+    }
+
+    /// One entry: change the state, carry out the effects, and arm the timer, all inside the lock.
+    fn enter<R>(&self, turn: &mut Turn<'_>, change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R) -> R {
+        if self.spec.durability == Durability::Durable {
+            turn.open_unit();
+        }
+        let mut state = self.state.lock();
+        let now = turn.now;
+        let mut fx = OnTurn { queue: self, turn, settled: None, charge: 0 };
+        let result = change(&mut state, now, &mut fx);
+        state.flush(&mut fx);
+        fx.close();
+        self.arm(&state);
+        result
+    }
+
+    fn arm(&self, state: &State) {
+        if let (Some(at), Some(vhost)) = (state.next_tick_ms(), self.vhost.upgrade()) {
+            vhost.timers().arm(self.id, &self.me, at);
+        }
+    }
+
+    /// Does what time asks for.
+    pub(in crate::engine) fn tick(&self, turn: &mut Turn<'_>) {
+        let expired = self.enter(turn, |state, now, fx| {
+            state.tick(now, fx);
+            state.idle_expired(now)
+        });
+        if expired {
+            turn.unused(self.strong());
+        }
+    }
+
+    /// Whether nobody consumes from it, so that an auto-delete or expired queue may really go.
+    pub(in crate::engine) fn is_unused(&self) -> bool {
+        self.state.lock().consumer_count() == 0
+    }
+
+    /// Starts the idle time of `x-expires` anew.
+    pub(in crate::engine) fn touch(&self, turn: &mut Turn<'_>) {
+        self.enter(turn, |state, now, _| state.used(now));
+    }
+
+    /// Commits up to `durable` are on disk.
+    pub(in crate::engine) fn reveal(&self, turn: &mut Turn<'_>, durable: CommitNumber) {
+        self.enter(turn, |state, now, fx| {
+            state.reveal(durable, fx);
+            state.dispatch(now, fx);
+        });
+    }
+
+    /// Closes the queue and tells its consumers.
+    pub(in crate::engine) fn close(&self, turn: &mut Turn<'_>) {
+        let consumers = self.enter(turn, |state, _, fx| state.close(fx));
+        for mut consumer in consumers {
+            consumer.outbox.push(&mut consumer.pending);
+            consumer.outbox.cancelled(consumer.spec.tag);
+            turn.wake(&consumer.outbox);
+        }
+    }
+
+    /// Registers a publisher to be woken when there is room; false if it need not wait.
+    pub fn hold(&self, turn: &mut Turn<'_>, outbox: &Arc<Outbox>) -> bool {
+        self.enter(turn, |state, _, _| state.hold(outbox))
+    }
+
+    /// Checks a redeclaration against what is there.
+    ///
+    /// # Errors
+    /// `ResourceLocked` for another connection's exclusive queue, `Inequivalent` for a difference.
+    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec, vhost: &Vhost) -> Result<(), EngineError> {
+        let differs = |argument: &str, received: bool, current: bool| {
+            arguments::inequivalent(&self.name, vhost.name(), argument, format!("'{received}'"), format!("'{current}'"))
+        };
+        if self.spec.durability != asked.durability {
+            let durable = |spec: &QueueSpec| spec.durability == Durability::Durable;
+            return Err(differs("durable", durable(asked), durable(&self.spec)));
+        }
+        if self.spec.exclusive.is_some() != asked.exclusive.is_some() {
+            return Err(differs("exclusive", asked.exclusive.is_some(), self.spec.exclusive.is_some()));
+        }
+        if self.spec.auto_delete != asked.auto_delete {
+            return Err(differs("auto_delete", asked.auto_delete, self.spec.auto_delete));
+        }
+        arguments::check_equivalent(&self.name, vhost.name(), &self.spec.arguments, &asked.arguments)
+    }
+
+    /// Locks the queue for a transaction. Callers lock several in ascending id.
+    pub(in crate::engine) fn lock(&self) -> Locked<'_> {
+        Locked { queue: self, state: self.state.lock() }
+    }
+
+    fn refused(&self, refusal: Refusal, message: &Message) -> EngineError {
+        let vhost = || self.vhost().map(|vhost| vhost.name().clone()).unwrap_or_default();
+        match refusal {
+            Refusal::Full => EngineError::QueueFull { queue: self.name.clone(), vhost: vhost() },
+            Refusal::TooLarge(limit) => EngineError::MessageTooLarge { queue: self.name.clone(), size: message.size() as u64, limit },
+            Refusal::Gone => self.gone(),
+        }
+    }
+
+    fn gone(&self) -> EngineError {
+        let vhost = self.vhost().map(|vhost| vhost.name().clone()).unwrap_or_default();
+        EngineError::NotFound { kind: Kind::Queue, name: self.name.to_string(), vhost }
+    }
+}
+
+impl Locked<'_> {
+    /// Checks that every delivery is outstanding and every message would be taken.
+    ///
+    /// # Errors
+    /// The first thing that fails.
+    pub(in crate::engine) fn check(&self, settlements: &[(Token, Outcome)], messages: &[Arc<Message>]) -> Result<(), EngineError> {
+        if settlements.iter().any(|(token, _)| !self.state.is_outstanding(*token)) {
+            return Err(EngineError::NotOutstanding);
+        }
+        match self.state.admit(messages) {
+            // A queue deleted since the route was looked up: its share is unroutable, as on any publish.
+            Ok(()) | Err(Refusal::Gone) => Ok(()),
+            Err(refusal) => {
+                let largest = messages.iter().max_by_key(|message| message.size());
+                Err(largest.map_or(EngineError::NotOutstanding, |message| self.queue.refused(refusal, message)))
+            }
+        }
+    }
+
+    /// Carries out the transaction's part in this queue; sends wait for `commit`.
+    pub(in crate::engine) fn apply(
+        &mut self,
+        turn: &mut Turn<'_>,
+        settlements: &[(Token, Outcome)],
+        messages: Vec<Arc<Message>>,
+        commit: Option<CommitNumber>,
+    ) {
+        let now = turn.now;
+        let mut fx = OnTurn { queue: self.queue, turn, settled: None, charge: 0 };
+        for (token, outcome) in settlements {
+            let settled = self.state.settle(now, *token, *outcome, &mut fx);
+            debug_assert_eq!(settled, Ok(()), "checked under the same lock");
+        }
+        if !self.state.is_closed() {
+            self.state.reserve(commit, messages, &mut fx);
+        }
+        self.state.dispatch(now, &mut fx);
+        self.state.flush(&mut fx);
+        fx.close();
+        self.queue.arm(&self.state);
+    }
+}
+
+impl Queue for LocalQueue {
+    fn id(&self) -> QueueId {
+        self.id
+    }
+
+    fn name(&self) -> &QueueName {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { transactions: true, requeue_in_place: true }
+    }
+
+    fn as_local(&self) -> Option<&LocalQueue> {
+        Some(self)
+    }
+
+    fn publish(&self, turn: &mut Turn<'_>, batch: &mut PublishBatch, indexes: &[usize]) {
+        let holds = self.enter(turn, |state, now, fx| {
+            for index in indexes {
+                let item = &mut batch.items[*index];
+                match state.publish(now, &mut item.message, fx) {
+                    Ok(()) => {
+                        if item.fate == Fate::Unrouted {
+                            item.fate = Fate::Taken;
+                        }
+                    }
+                    // Deleted since the route was looked up: as if it had not been bound.
+                    Err(Refusal::Gone) => {}
+                    Err(refusal) => item.fate = Fate::Refused(self.refused(refusal, &item.message)),
+                }
+            }
+            state.holds()
+        });
+        if holds {
+            batch.hold = Some(self.strong());
+        }
+    }
+
+    fn settle(&self, turn: &mut Turn<'_>, settlements: &[(Token, Outcome)]) -> usize {
+        self.enter(turn, |state, now, fx| {
+            let mut unknown = 0;
+            for (token, outcome) in settlements {
+                if state.settle(now, *token, *outcome, fx) == Err(NotOutstanding) {
+                    unknown += 1;
+                }
+            }
+            state.dispatch(now, fx);
+            unknown
+        })
+    }
+
+    fn written(&self, turn: &mut Turn<'_>, seqs: &[Seq]) {
+        self.enter(turn, |state, _, fx| state.written(seqs, fx));
+    }
+
+    fn put_back(&self, turn: &mut Turn<'_>, deliveries: Vec<Delivery>) {
+        self.enter(turn, |state, now, fx| {
+            state.put_back(deliveries, fx);
+            state.dispatch(now, fx);
+        });
+    }
+
+    fn subscribe(&self, turn: &mut Turn<'_>, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Result<ConsumerId, EngineError> {
+        self.enter(turn, |state, now, fx| {
+            if state.is_closed() {
+                return Err(self.gone());
+            }
+            let consumer = state.subscribe(now, spec, outbox).ok_or_else(|| EngineError::InUse {
+                queue: self.name.clone(),
+                vhost: self.vhost().map(|vhost| vhost.name().clone()).unwrap_or_default(),
+                why: "a consumer holds it exclusively, or others consume from it and exclusive use was asked for",
+            })?;
+            state.dispatch(now, fx);
+            Ok(consumer)
+        })
+    }
+
+    fn cancel(&self, turn: &mut Turn<'_>, consumer: ConsumerId) {
+        let last = self.enter(turn, |state, now, fx| {
+            let known = state.cancel(now, consumer);
+            state.dispatch(now, fx);
+            known && state.consumer_count() == 0
+        });
+        if last && self.spec.auto_delete {
+            turn.unused(self.strong());
+        }
+    }
+
+    fn extend(&self, turn: &mut Turn<'_>, consumer: ConsumerId) {
+        self.enter(turn, |state, now, fx| {
+            state.call_back(consumer);
+            state.dispatch(now, fx);
+        });
+    }
+
+    fn purge(&self, turn: &mut Turn<'_>) -> usize {
+        self.enter(turn, |state, _, fx| state.purge(fx))
+    }
+
+    fn depth(&self) -> Depth {
+        self.state.lock().depth()
+    }
+
+    fn is_full(&self) -> bool {
+        self.state.lock().is_full()
+    }
+}
+
+impl std::fmt::Debug for LocalQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalQueue").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,503 @@
+//! The state of one queue: a plain value, changed by one caller at a time.
+//!
+//! No clock, no lock, no disk, no task. What a change asks of the outside (store this, wake that
+//! connection) goes through [`Effects`], in the order it happens, so that delivery order, queue order
+//! and log order are one order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::arguments::{Overflow, QueueArguments};
+use super::ready::{Entry, Ready};
+use super::{Depth, Outcome};
+use crate::engine::clock::Now;
+use crate::engine::consumer::{Consumer, ConsumerId, ConsumerSpec, Consumers};
+use crate::engine::delivery::{Delivery, Token};
+use crate::engine::message::{DeathReason, Message, settle_in};
+use crate::engine::outbox::Outbox;
+use crate::storage::{CommitNumber, Seq};
+
+/// Bytes that a message is accounted with beside its own.
+const MESSAGE_OVERHEAD: usize = 192;
+
+/// What a change of state asks of the outside.
+pub(super) trait Effects {
+    /// The message took place `seq` and has to last.
+    fn store(&mut self, seq: Seq, message: &Arc<Message>);
+    /// The stored message at `seq` is settled.
+    fn settle(&mut self, seq: Seq);
+    /// The stored message at `seq` was returned for the `count`-th time.
+    fn returned(&mut self, seq: Seq, count: u32);
+    /// The message died here.
+    fn dead(&mut self, message: Arc<Message>, reason: DeathReason);
+    /// This connection has something to fetch.
+    fn wake(&mut self, outbox: &Arc<Outbox>);
+    /// Have [`State::call_back`] called when this full outbox has room; false if it has some already.
+    fn stall(&mut self, consumer: ConsumerId, outbox: &Arc<Outbox>) -> bool;
+    /// Memory taken (positive) or given back, in bytes.
+    fn charge(&mut self, bytes: i64);
+}
+
+/// Why a queue does not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is at its length limit.
+    Full,
+    /// The message is over `x-max-message-size` (bytes).
+    TooLarge(u64),
+    /// It is deleted.
+    Gone,
+}
+
+/// The settlement names a delivery that is not outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotOutstanding;
+
+#[derive(Debug)]
+struct Unacked {
+    entry: Entry,
+    consumer: ConsumerId,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct State {
+    arguments: QueueArguments,
+    durable: bool,
+    next_seq: Seq,
+    ready: Ready,
+    unacked: Slab<Unacked>,
+    consumers: Consumers,
+    /// Returned with a delay: due time (wall clock, ms) and place.
+    delayed: BTreeMap<(u64, Seq), Entry>,
+    /// Sends of transactions whose commit is not on disk yet.
+    reserved: BTreeMap<CommitNumber, Vec<Entry>>,
+    reserved_len: usize,
+    /// Publishers that wait for room (`x-overflow: block`).
+    held: Vec<Arc<Outbox>>,
+    /// Since when nobody used the queue, wall clock, in ms.
+    idle_since_ms: u64,
+    closed: bool,
+}
+
+fn weight(message: &Message) -> i64 {
+    i64::try_from(message.size() + MESSAGE_OVERHEAD).unwrap_or(i64::MAX)
+}
+
+impl State {
+    pub(super) fn new(arguments: QueueArguments, durable: bool, now: Now) -> Self {
+        Self {
+            ready: Ready::new(arguments.max_priority.unwrap_or(0)),
+            consumers: Consumers::new(arguments.single_active_consumer),
+            arguments,
+            durable,
+            next_seq: Seq(1),
+            unacked: Slab::new(),
+            delayed: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            reserved_len: 0,
+            held: Vec::new(),
+            idle_since_ms: now.wall_ms,
+            closed: false,
+        }
+    }
+
+    /// Puts back what recovery found, in seq order, and where numbering goes on.
+    pub(super) fn recover(&mut self, next_seq: Seq, messages: impl IntoIterator<Item = (Seq, u32, Message)>, unclean: bool, fx: &mut impl Effects) {
+        for (seq, returns, message) in messages {
+            fx.charge(weight(&message));
+            self.ready.push(Entry { seq, message: Arc::new(message), returns, redelivered: unclean || returns > 0 });
+        }
+        self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    fn stored(&self, message: &Message) -> bool {
+        self.durable && message.meta().persistent
+    }
+
+    fn take_seq(&mut self) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq = Seq(seq.0 + 1);
+        seq
+    }
+
+    /// When the message is due to leave this queue: its own expiry or the queue's ttl, whichever is earlier.
+    fn expiry_ms(&self, message: &Message) -> Option<u64> {
+        let by_queue = self.arguments.message_ttl_ms.map(|ttl| message.meta().entered_ms.saturating_add(ttl));
+        match (message.meta().expires_ms, by_queue) {
+            (Some(own), Some(queue)) => Some(own.min(queue)),
+            (own, queue) => own.or(queue),
+        }
+    }
+
+    /// Waiting messages, as length limits count them.
+    fn waiting(&self) -> usize {
+        self.ready.len() + self.delayed.len() + self.reserved_len
+    }
+
+    fn over_limit(&self, more: usize, more_bytes: u64) -> bool {
+        self.arguments.max_length.is_some_and(|limit| (self.waiting() + more) as u64 > limit)
+            || self.arguments.max_length_bytes.is_some_and(|limit| self.ready.bytes() + more_bytes > limit)
+    }
+
+    /// Whether another message would be over the length limit.
+    pub(super) fn is_full(&self) -> bool {
+        self.over_limit(1, 0)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes a message, or hands it straight to a consumer that waits for one.
+    ///
+    /// Call [`State::flush`] when the batch is through.
+    pub(super) fn publish(&mut self, now: Now, message: &mut Arc<Message>, fx: &mut impl Effects) -> Result<(), Refusal> {
+        self.admissible(message)?;
+        if self.ready.is_empty()
+            && let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox))
+        {
+            let seq = self.take_seq();
+            if self.stored(message) {
+                fx.store(seq, message);
+            }
+            let known = self.consumers.known(consumer);
+            if known.is_some_and(|known| known.spec.acknowledges) {
+                settle_in(message);
+                fx.charge(weight(message));
+            }
+            self.hand_over(consumer, Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
+            return Ok(());
+        }
+        if self.expiry_ms(message).is_some_and(|expiry| expiry <= now.wall_ms) {
+            fx.dead(Arc::clone(message), DeathReason::Expired);
+            return Ok(());
+        }
+        if self.over_limit(1, message.size() as u64) {
+            match self.arguments.overflow {
+                Overflow::RejectPublish => return Err(Refusal::Full),
+                Overflow::RejectPublishDlx => {
+                    fx.dead(Arc::clone(message), DeathReason::MaxLength);
+                    return Err(Refusal::Full);
+                }
+                Overflow::DropHead | Overflow::Block => {}
+            }
+        }
+        settle_in(message);
+        let seq = self.take_seq();
+        if self.stored(message) {
+            fx.store(seq, message);
+        }
+        fx.charge(weight(message));
+        self.ready.push(Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
+        self.drop_overflow(fx);
+        Ok(())
+    }
+
+    fn admissible(&self, message: &Message) -> Result<(), Refusal> {
+        if self.closed {
+            return Err(Refusal::Gone);
+        }
+        match self.arguments.max_message_size {
+            Some(limit) if message.size() as u64 > limit => Err(Refusal::TooLarge(limit)),
+            _ => Ok(()),
+        }
+    }
+
+    fn drop_overflow(&mut self, fx: &mut impl Effects) {
+        if self.arguments.overflow != Overflow::DropHead {
+            return;
+        }
+        while self.over_limit(0, 0) {
+            let Some(entry) = self.ready.pop_least() else { return };
+            self.bury(entry, DeathReason::MaxLength, fx);
+        }
+    }
+
+    /// Whether the publisher of the last message should pause (`x-overflow: block`), to be woken when there is room.
+    pub(super) fn hold(&mut self, outbox: &Arc<Outbox>) -> bool {
+        let hold = self.holds();
+        if hold && !self.held.iter().any(|known| Arc::ptr_eq(known, outbox)) {
+            self.held.push(Arc::clone(outbox));
+        }
+        hold
+    }
+
+    /// Whether publishers have to pause now.
+    pub(super) fn holds(&self) -> bool {
+        self.arguments.overflow == Overflow::Block && self.is_full() && !self.closed
+    }
+
+    fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
+        let Some(known) = self.consumers.known(consumer) else { return };
+        let (tag, acknowledges) = (known.spec.tag, known.spec.acknowledges);
+        let (seq, returns, redelivered) = (entry.seq, entry.returns, entry.redelivered);
+        let message = Arc::clone(&entry.message);
+        let token = acknowledges.then(|| {
+            let slot = self.unacked.insert(Unacked { entry, consumer });
+            Token { slot: u32::try_from(slot).expect("fewer than 4 billion unacked messages in a queue"), seq }
+        });
+        self.consumers.hand_over(consumer, Delivery { tag, token, seq, message, returns, redelivered });
+    }
+
+    /// Serves consumers while there are messages for them.
+    pub(super) fn dispatch(&mut self, now: Now, fx: &mut impl Effects) {
+        self.expire(now, fx);
+        while !self.ready.is_empty() {
+            let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox)) else { break };
+            let Some(entry) = self.ready.pop() else { break };
+            let keeps = self.consumers.known(consumer).is_some_and(|known| known.spec.acknowledges);
+            if !keeps {
+                fx.charge(-weight(&entry.message));
+            }
+            self.hand_over(consumer, entry);
+            self.expire(now, fx);
+        }
+    }
+
+    /// Ends a batch of changes: deliveries go to the outboxes, publishers that wait hear of room.
+    pub(super) fn flush(&mut self, fx: &mut impl Effects) {
+        self.consumers.flush(|outbox| fx.wake(outbox));
+        if !self.held.is_empty() && !self.holds() {
+            for outbox in self.held.drain(..) {
+                fx.wake(&outbox);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Now, fx: &mut impl Effects) {
+        let ttl = self.arguments.message_ttl_ms;
+        let gone = |entry: &Entry| {
+            let meta = entry.message.meta();
+            meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms) || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
+        };
+        while let Some(entry) = self.ready.pop_head_if(gone) {
+            self.bury(entry, DeathReason::Expired, fx);
+        }
+    }
+
+    /// Removes a message for good: from the log, and on to the dead letters.
+    fn bury(&mut self, entry: Entry, reason: DeathReason, fx: &mut impl Effects) {
+        fx.charge(-weight(&entry.message));
+        if self.stored(&entry.message) {
+            fx.settle(entry.seq);
+        }
+        fx.dead(entry.message, reason);
+    }
+
+    /// Whether the delivery is outstanding.
+    pub(super) fn is_outstanding(&self, token: Token) -> bool {
+        self.unacked.get(token.slot as usize).is_some_and(|unacked| unacked.entry.seq == token.seq)
+    }
+
+    /// Settles one delivery. Call [`State::dispatch`] and [`State::flush`] when the batch is through.
+    pub(super) fn settle(&mut self, now: Now, token: Token, outcome: Outcome, fx: &mut impl Effects) -> Result<(), NotOutstanding> {
+        if !self.is_outstanding(token) {
+            return Err(NotOutstanding);
+        }
+        let Unacked { mut entry, consumer } = self.unacked.remove(token.slot as usize);
+        self.consumers.settled(consumer);
+        match outcome {
+            Outcome::Ack => {
+                fx.charge(-weight(&entry.message));
+                if self.stored(&entry.message) {
+                    fx.settle(entry.seq);
+                }
+            }
+            Outcome::Reject => self.bury(entry, DeathReason::Rejected, fx),
+            Outcome::Release => self.ready.put_back(entry),
+            Outcome::Requeue { counted, delay_ms } => {
+                entry.redelivered = true;
+                if counted {
+                    entry.returns = entry.returns.saturating_add(1);
+                    if self.arguments.delivery_limit.is_some_and(|limit| u64::from(entry.returns) > limit) {
+                        self.bury(entry, DeathReason::DeliveryLimit, fx);
+                        return Ok(());
+                    }
+                    if self.stored(&entry.message) {
+                        fx.returned(entry.seq, entry.returns);
+                    }
+                }
+                if delay_ms > 0 {
+                    self.delayed.insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
+                } else {
+                    self.ready.put_back(entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deliveries under auto-ack whose bytes left: stored ones leave the log now.
+    pub(super) fn written(&mut self, seqs: &[Seq], fx: &mut impl Effects) {
+        if self.durable && !self.closed {
+            for seq in seqs {
+                fx.settle(*seq);
+            }
+        }
+    }
+
+    /// Takes deliveries under auto-ack back that may not have reached the client.
+    pub(super) fn put_back(&mut self, deliveries: Vec<Delivery>, fx: &mut impl Effects) {
+        if self.closed {
+            return;
+        }
+        for mut delivery in deliveries {
+            settle_in(&mut delivery.message);
+            fx.charge(weight(&delivery.message));
+            self.ready.put_back(Entry { seq: delivery.seq, message: delivery.message, returns: delivery.returns, redelivered: true });
+        }
+    }
+
+    /// Adds a consumer; `None` if exclusivity forbids it.
+    pub(super) fn subscribe(&mut self, now: Now, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Option<ConsumerId> {
+        if self.consumers.any_exclusive() || (spec.exclusive && self.consumers.len() > 0) {
+            return None;
+        }
+        self.idle_since_ms = now.wall_ms;
+        Some(self.consumers.add(spec, outbox))
+    }
+
+    /// Removes a consumer; true if it was there.
+    pub(super) fn cancel(&mut self, now: Now, consumer: ConsumerId) -> bool {
+        self.idle_since_ms = now.wall_ms;
+        self.consumers.remove(consumer).is_some()
+    }
+
+    /// Somebody declared or looked at the queue: its idle time starts anew.
+    pub(super) fn used(&mut self, now: Now) {
+        self.idle_since_ms = now.wall_ms;
+    }
+
+    /// The consumer has room again.
+    pub(super) fn call_back(&mut self, consumer: ConsumerId) {
+        self.consumers.call_back(consumer);
+    }
+
+    pub(super) fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Removes everything that waits. Returns the count.
+    pub(super) fn purge(&mut self, fx: &mut impl Effects) -> usize {
+        let delayed = std::mem::take(&mut self.delayed).into_values();
+        let mut purged: Vec<Entry> = delayed.collect();
+        while let Some(entry) = self.ready.pop() {
+            purged.push(entry);
+        }
+        purged.sort_unstable_by_key(|entry| entry.seq);
+        for entry in &purged {
+            fx.charge(-weight(&entry.message));
+            if self.stored(&entry.message) {
+                fx.settle(entry.seq);
+            }
+        }
+        purged.len()
+    }
+
+    /// Closes the queue: it takes and gives nothing any more. Returns its consumers.
+    pub(super) fn close(&mut self, fx: &mut impl Effects) -> Vec<Consumer> {
+        self.closed = true;
+        let mut held = 0;
+        while let Some(entry) = self.ready.pop() {
+            held += weight(&entry.message);
+        }
+        held += self.unacked.drain().map(|unacked| weight(&unacked.entry.message)).sum::<i64>();
+        let rest = std::mem::take(&mut self.delayed).into_values().chain(std::mem::take(&mut self.reserved).into_values().flatten());
+        held += rest.map(|entry| weight(&entry.message)).sum::<i64>();
+        self.reserved_len = 0;
+        fx.charge(-held);
+        for outbox in self.held.drain(..) {
+            fx.wake(&outbox);
+        }
+        self.consumers.clear()
+    }
+
+    /// Whether a transaction's sends can all be taken.
+    pub(super) fn admit(&self, messages: &[Arc<Message>]) -> Result<(), Refusal> {
+        for message in messages {
+            self.admissible(message)?;
+        }
+        let bytes = messages.iter().map(|message| message.size() as u64).sum();
+        let refuses = matches!(self.arguments.overflow, Overflow::RejectPublish | Overflow::RejectPublishDlx);
+        if refuses && self.over_limit(messages.len(), bytes) { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// Gives a transaction's sends their places; they are served once `commit` is on disk, or by the
+    /// next dispatch if there is nothing to wait for.
+    pub(super) fn reserve(&mut self, commit: Option<CommitNumber>, messages: Vec<Arc<Message>>, fx: &mut impl Effects) {
+        let mut entries = Vec::with_capacity(messages.len());
+        for mut message in messages {
+            settle_in(&mut message);
+            let seq = self.take_seq();
+            if self.stored(&message) {
+                fx.store(seq, &message);
+            }
+            fx.charge(weight(&message));
+            entries.push(Entry { seq, message, returns: 0, redelivered: false });
+        }
+        match commit {
+            Some(commit) => {
+                self.reserved_len += entries.len();
+                self.reserved.entry(commit).or_default().extend(entries);
+            }
+            None => {
+                entries.into_iter().for_each(|entry| self.ready.push(entry));
+                self.drop_overflow(fx);
+            }
+        }
+    }
+
+    /// Commits up to `durable` are on disk: their sends become visible, each in its place.
+    pub(super) fn reveal(&mut self, durable: CommitNumber, fx: &mut impl Effects) {
+        while let Some(first) = self.reserved.first_entry() {
+            if *first.key() > durable {
+                break;
+            }
+            let entries = first.remove();
+            self.reserved_len -= entries.len();
+            entries.into_iter().for_each(|entry| self.ready.put_back(entry));
+        }
+        self.drop_overflow(fx);
+    }
+
+    /// Does what time asks for: expiry, and the return of delayed messages.
+    pub(super) fn tick(&mut self, now: Now, fx: &mut impl Effects) {
+        while let Some(first) = self.delayed.first_entry() {
+            if first.key().0 > now.wall_ms {
+                break;
+            }
+            let entry = first.remove();
+            self.ready.put_back(entry);
+        }
+        self.dispatch(now, fx);
+    }
+
+    /// Whether nobody has used the queue for its `x-expires`.
+    pub(super) fn idle_expired(&self, now: Now) -> bool {
+        self.idle_deadline_ms().is_some_and(|deadline| deadline <= now.wall_ms)
+    }
+
+    fn idle_deadline_ms(&self) -> Option<u64> {
+        let expires = self.arguments.expires_ms?;
+        (self.consumers.len() == 0).then(|| self.idle_since_ms.saturating_add(expires))
+    }
+
+    /// When [`State::tick`] has something to do, wall clock, in ms.
+    pub(super) fn next_tick_ms(&self) -> Option<u64> {
+        let expiry = self.ready.heads().filter_map(|entry| self.expiry_ms(&entry.message)).min();
+        let due = self.delayed.first_key_value().map(|((due, _), _)| *due);
+        [expiry, due, self.idle_deadline_ms()].into_iter().flatten().min()
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        Depth {
+            ready: self.ready.len() + self.delayed.len(),
+            ready_bytes: self.ready.bytes(),
+            unacked: self.unacked.len(),
+            consumers: self.consumers.len(),
+        }
+    }
+}
