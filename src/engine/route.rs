@@ -16,7 +16,8 @@ pub struct Route<T> {
     /// The queue or exchange.
     pub target: T,
     /// Tag filters of the bindings that lead here, any of which lets a message through. Empty if a binding without a
-    /// filter leads here.
+    /// filter leads here. A filter on the way through another exchange cannot be expressed: bindings between exchanges
+    /// have none.
     pub filters: SmallVec<[TagFilter; 1]>,
 }
 
@@ -27,12 +28,16 @@ impl<T> Route<T> {
     }
 }
 
+/// Where all messages with one routing key go, shared.
+pub type Routes<T> = Arc<[Route<T>]>;
+
 /// Routes in the making: each target once, however many bindings lead to it.
 #[derive(Debug)]
 pub struct RouteSet<T> {
     routes: Vec<Route<T>>,
     /// Where each target is, once there are more than [`SCANNED_MAX`].
     index: HashMap<T, usize>,
+    by_headers: bool,
 }
 
 /// Up to here, looking through the routes one by one is faster than hashing.
@@ -44,6 +49,7 @@ impl<T: Clone + Eq + Hash> RouteSet<T> {
         Self {
             routes: Vec::new(),
             index: HashMap::new(),
+            by_headers: false,
         }
     }
 
@@ -92,6 +98,11 @@ impl<T: Clone + Eq + Hash> RouteSet<T> {
         }
     }
 
+    /// Notes that these are the routes of one message only, because its headers were asked.
+    pub fn depend_on_headers(&mut self) {
+        self.by_headers = true;
+    }
+
     /// The routes so far.
     pub fn as_slice(&self) -> &[Route<T>] {
         &self.routes
@@ -134,21 +145,31 @@ pub const ROUTES_MAX: usize = 65_536;
 ///
 /// A hit is one or two table look-ups, none if exchange and key are those of the message before. A change anywhere in the
 /// vhost empties it at the next use. It holds on to its targets until then, so a target that is gone must say so itself.
-/// Headers exchanges route by more than the key: they, and routes through them, must not be cached.
+/// Routes that depend on headers are not remembered.
 #[derive(Debug)]
 pub struct RouteCache<T> {
     version: u64,
-    last: Option<(u64, RoutingKey, Arc<[Route<T>]>)>,
+    last: Option<Last<T>>,
     young: Generation<T>,
     old: Generation<T>,
     generation_entries_max: usize,
+}
+
+/// The routes that were handed out last.
+#[derive(Debug)]
+struct Last<T> {
+    exchange: u64,
+    key: RoutingKey,
+    routes: Routes<T>,
+    /// Whether they hold for another message with the same key.
+    by_key: bool,
 }
 
 /// Half of a cache. When the young half is full it becomes the old one, and what the old one held is forgotten: what was
 /// used lately stays, at no cost per hit.
 #[derive(Debug)]
 struct Generation<T> {
-    exchanges: HashMap<u64, HashMap<RoutingKey, Arc<[Route<T>]>>>,
+    exchanges: HashMap<u64, HashMap<RoutingKey, Routes<T>>>,
     entries: usize,
     routes: usize,
 }
@@ -164,11 +185,11 @@ impl<T> Default for Generation<T> {
 }
 
 impl<T> Generation<T> {
-    fn find(&self, exchange: u64, key: &RoutingKey) -> Option<&Arc<[Route<T>]>> {
+    fn find(&self, exchange: u64, key: &RoutingKey) -> Option<&Routes<T>> {
         self.exchanges.get(&exchange)?.get(key)
     }
 
-    fn insert(&mut self, exchange: u64, key: RoutingKey, routes: Arc<[Route<T>]>) {
+    fn insert(&mut self, exchange: u64, key: RoutingKey, routes: Routes<T>) {
         self.entries += 1;
         self.routes += routes.len();
         self.exchanges
@@ -178,14 +199,14 @@ impl<T> Generation<T> {
     }
 }
 
-impl<T> Default for RouteCache<T> {
+impl<T: Clone + Eq + Hash> Default for RouteCache<T> {
     fn default() -> Self {
         Self::new(ENTRIES_DEFAULT)
     }
 }
 
-impl<T> RouteCache<T> {
-    /// An empty cache that remembers at most so many entries (at least one), and [`ROUTES_MAX`] routes.
+impl<T: Clone + Eq + Hash> RouteCache<T> {
+    /// An empty cache that remembers at most so many entries besides the last one, and [`ROUTES_MAX`] routes.
     pub fn new(entries_max: usize) -> Self {
         Self {
             version: 0,
@@ -204,39 +225,64 @@ impl<T> RouteCache<T> {
         version: &RouteVersion,
         exchange: u64,
         key: &RoutingKey,
-        resolve: impl FnOnce() -> Vec<Route<T>>,
-    ) -> &Arc<[Route<T>]> {
+        resolve: impl FnOnce(&mut RouteSet<T>),
+    ) -> &Routes<T> {
         // Read before resolving: a change that comes while resolving makes the answer stale at the next use.
         let current = version.current();
         if current != self.version {
             self.clear();
             self.version = current;
         }
-        let known = matches!(&self.last, Some((id, last, _)) if *id == exchange && last == key);
-        if !known {
-            // A key is kept apart from the frame it came in, whose buffer it would otherwise hold on to.
-            let found = match self.young.find(exchange, key) {
-                Some(routes) => (exchange, key.compact(), Arc::clone(routes)),
-                None => {
-                    let routes = match self.old.find(exchange, key) {
-                        Some(routes) => Arc::clone(routes),
-                        None => resolve().into(),
-                    };
-                    let key = key.compact();
-                    self.remember(exchange, key.clone(), &routes);
-                    (exchange, key, routes)
-                }
-            };
-            self.last = Some(found);
-        }
-        let (_, _, routes) = self
-            .last
-            .as_ref()
-            .expect("the last routes were just found or set");
-        routes
+        let last = match self.last.take() {
+            Some(last) if last.by_key && last.exchange == exchange && last.key == *key => last,
+            _ => self.find_or_resolve(exchange, key, resolve),
+        };
+        &self.last.insert(last).routes
     }
 
-    fn remember(&mut self, exchange: u64, key: RoutingKey, routes: &Arc<[Route<T>]>) {
+    fn find_or_resolve(
+        &mut self,
+        exchange: u64,
+        key: &RoutingKey,
+        resolve: impl FnOnce(&mut RouteSet<T>),
+    ) -> Last<T> {
+        // A key is kept apart from the frame it came in, whose buffer it would otherwise hold on to.
+        let found = |routes: &Routes<T>| Last {
+            exchange,
+            key: key.compact(),
+            routes: Arc::clone(routes),
+            by_key: true,
+        };
+        if let Some(routes) = self.young.find(exchange, key) {
+            return found(routes);
+        }
+        let last = match self.old.find(exchange, key) {
+            Some(routes) => found(routes),
+            None => {
+                let mut routes = RouteSet::new();
+                resolve(&mut routes);
+                let by_key = !routes.by_headers;
+                Last {
+                    exchange,
+                    key: key.compact(),
+                    routes: routes.into_routes().into(),
+                    by_key,
+                }
+            }
+        };
+        if last.by_key {
+            self.remember(&last);
+        }
+        last
+    }
+
+    fn remember(&mut self, last: &Last<T>) {
+        let Last {
+            exchange,
+            key,
+            routes,
+            ..
+        } = last;
         if routes.len() > ROUTES_MAX / 2 || self.generation_entries_max == 0 {
             return;
         }
@@ -245,7 +291,8 @@ impl<T> RouteCache<T> {
         {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(exchange, key, Arc::clone(routes));
+        self.young
+            .insert(*exchange, key.clone(), Arc::clone(routes));
     }
 
     /// Forgets everything, and with it the targets it kept alive.
@@ -255,7 +302,7 @@ impl<T> RouteCache<T> {
         self.old = Generation::default();
     }
 
-    /// How many entries it remembers, apart from the last.
+    /// How many entries it remembers, besides the last.
     pub fn len(&self) -> usize {
         self.young.entries + self.old.entries
     }
@@ -270,18 +317,15 @@ impl<T> RouteCache<T> {
 mod tests {
     use super::*;
 
-    fn to(target: u32) -> Vec<Route<u32>> {
-        vec![Route {
-            target,
-            filters: SmallVec::new(),
-        }]
+    fn to(target: u32) -> impl FnOnce(&mut RouteSet<u32>) {
+        move |routes| routes.add(&target, &[])
     }
 
     fn key(text: &str) -> RoutingKey {
         RoutingKey::parse(text.to_owned()).unwrap()
     }
 
-    fn unasked() -> Vec<Route<u32>> {
+    fn unasked(_: &mut RouteSet<u32>) {
         panic!("the routes should have been remembered")
     }
 
@@ -327,10 +371,10 @@ mod tests {
     #[test]
     fn what_was_resolved_once_is_remembered_by_exchange_and_key() {
         let (mut cache, version) = (RouteCache::default(), RouteVersion::default());
-        assert_eq!(cache.routes(&version, 1, &key("a"), || to(1))[0].target, 1);
+        assert_eq!(cache.routes(&version, 1, &key("a"), to(1))[0].target, 1);
         assert_eq!(cache.routes(&version, 1, &key("a"), unasked)[0].target, 1);
-        assert_eq!(cache.routes(&version, 2, &key("a"), || to(2))[0].target, 2);
-        assert_eq!(cache.routes(&version, 1, &key("b"), || to(3))[0].target, 3);
+        assert_eq!(cache.routes(&version, 2, &key("a"), to(2))[0].target, 2);
+        assert_eq!(cache.routes(&version, 1, &key("b"), to(3))[0].target, 3);
         assert_eq!(cache.routes(&version, 1, &key("a"), unasked)[0].target, 1);
         assert_eq!(cache.len(), 3);
     }
@@ -338,28 +382,28 @@ mod tests {
     #[test]
     fn a_change_empties_the_cache() {
         let (mut cache, version) = (RouteCache::default(), RouteVersion::default());
-        cache.routes(&version, 1, &key("a"), || to(1));
+        cache.routes(&version, 1, &key("a"), to(1));
         version.bump();
-        assert_eq!(cache.routes(&version, 1, &key("a"), || to(2))[0].target, 2);
+        assert_eq!(cache.routes(&version, 1, &key("a"), to(2))[0].target, 2);
     }
 
     #[test]
     fn a_change_while_resolving_is_not_missed() {
         let (mut cache, version) = (RouteCache::default(), RouteVersion::default());
-        let resolve = || {
+        let resolve = |routes: &mut RouteSet<u32>| {
             version.bump();
-            to(1)
+            routes.add(&1, &[]);
         };
         cache.routes(&version, 1, &key("a"), resolve);
-        assert_eq!(cache.routes(&version, 1, &key("a"), || to(2))[0].target, 2);
+        assert_eq!(cache.routes(&version, 1, &key("a"), to(2))[0].target, 2);
     }
 
     #[test]
     fn entries_are_bounded_and_those_in_use_stay() {
         let (mut cache, version) = (RouteCache::new(8), RouteVersion::default());
-        cache.routes(&version, 1, &key("hot"), || to(0));
+        cache.routes(&version, 1, &key("hot"), to(0));
         for n in 0..100 {
-            cache.routes(&version, 1, &key(&format!("cold{n}")), || to(n));
+            cache.routes(&version, 1, &key(&format!("cold{n}")), to(n));
             assert_eq!(cache.routes(&version, 1, &key("hot"), unasked)[0].target, 0);
             assert!(cache.len() <= 8);
         }
@@ -368,39 +412,46 @@ mod tests {
     #[test]
     fn routes_are_bounded_too() {
         let (mut cache, version) = (RouteCache::default(), RouteVersion::default());
-        let many = |count: usize| {
-            (0..count)
-                .map(|_| Route {
-                    target: 1,
-                    filters: SmallVec::new(),
-                })
-                .collect::<Vec<_>>()
+        let many = |count: u32| {
+            move |routes: &mut RouteSet<u32>| (0..count).for_each(|target| routes.add(&target, &[]))
         };
         for n in 0..10 {
-            cache.routes(&version, 1, &key(&n.to_string()), || many(20_000));
+            cache.routes(&version, 1, &key(&n.to_string()), many(20_000));
         }
         assert!(cache.young.routes + cache.old.routes <= ROUTES_MAX);
-        let huge = cache.routes(&version, 1, &key("huge"), || many(ROUTES_MAX));
-        assert_eq!(huge.len(), ROUTES_MAX);
+        let huge = cache.routes(&version, 1, &key("huge"), many(60_000));
+        assert_eq!(huge.len(), 60_000);
         assert!(
             cache.old.find(1, &key("huge")).is_none()
                 && cache.young.find(1, &key("huge")).is_none()
         );
-        cache.routes(&version, 1, &key("huge"), || {
-            panic!("the last routes are always remembered")
-        });
+        assert_eq!(
+            cache.routes(&version, 1, &key("huge"), unasked).len(),
+            60_000
+        );
+    }
+
+    #[test]
+    fn routes_by_headers_hold_for_one_message_only() {
+        let (mut cache, version) = (RouteCache::default(), RouteVersion::default());
+        for target in [1, 2] {
+            let resolve = |routes: &mut RouteSet<u32>| {
+                routes.add(&target, &[]);
+                routes.depend_on_headers();
+            };
+            assert_eq!(
+                cache.routes(&version, 1, &key("a"), resolve)[0].target,
+                target
+            );
+        }
+        assert_eq!(cache.len(), 0);
     }
 
     #[test]
     fn a_cleared_cache_lets_its_targets_go() {
         let (mut cache, version) = (RouteCache::default(), RouteVersion::default());
         let queue = Arc::new(());
-        cache.routes(&version, 1, &key("a"), || {
-            vec![Route {
-                target: Arc::clone(&queue),
-                filters: SmallVec::new(),
-            }]
-        });
+        cache.routes(&version, 1, &key("a"), |routes| routes.add(&queue, &[]));
         cache.clear();
         assert!(cache.is_empty());
         assert_eq!(Arc::strong_count(&queue), 1);

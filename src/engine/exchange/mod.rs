@@ -51,11 +51,6 @@ impl ExchangeKind {
             Self::Headers => "headers",
         }
     }
-
-    /// Whether routes depend on nothing but the routing key (and tags, which routes carry), so that they can be cached.
-    pub const fn routes_by_key(self) -> bool {
-        !matches!(self, Self::Headers)
-    }
 }
 
 impl fmt::Display for ExchangeKind {
@@ -269,7 +264,10 @@ impl<T: Clone + Eq + Hash> Bindings<T> {
             Table::Direct(table) => table.matches(routing_key, routes),
             Table::Fanout(table) => table.matches(routes),
             Table::Topic(table) => table.matches(routing_key, routes),
-            Table::Headers(table) => table.matches(headers, routes),
+            Table::Headers(table) => {
+                routes.depend_on_headers();
+                table.matches(headers, routes);
+            }
         }
     }
 

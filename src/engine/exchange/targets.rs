@@ -16,6 +16,10 @@ const SCANNED_MAX: usize = 8;
 pub(super) struct Targets<T> {
     slots: Vec<Slot<T>>,
     /// Where each target is, once there are more than [`SCANNED_MAX`].
+    #[expect(
+        clippy::box_collection,
+        reason = "a trie has one of these per node, nearly all without it: a pointer, not a table"
+    )]
     index: Option<Box<HashMap<T, usize>>>,
 }
 
