@@ -4,4 +4,5 @@
 //! `storage`; and the `millpond-protocol` crate. A floor imports only from floors below it
 //! (`tests/floors.rs` checks). ARCHITECTURE.md is the map.
 
+pub mod engine;
 pub mod storage;

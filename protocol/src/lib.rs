@@ -5,3 +5,4 @@
 //! deadlines are reported, and the caller does the waiting.
 
 pub mod stomp;
+pub mod value;
