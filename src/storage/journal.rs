@@ -1,0 +1,354 @@
+//! The handle through which everybody uses the log.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::commit::{Pending, Unit};
+use super::marker::Marker;
+use super::recovery::{self, Recovered};
+use super::writer::{self, Writer};
+use super::{CommitNumber, LogIndex, StorageError, Store};
+
+/// How a journal gathers, bounds and summarises its work.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// How long the writer gathers a bigger commit while many operations wait. Zero: never; it is the
+    /// default, because work piles up by itself while the disk is busy.
+    pub commit_delay: Duration,
+    /// From how many waiting operations on `commit_delay` applies; a lone publisher never waits.
+    pub commit_delay_operations: usize,
+    /// Bytes appended and not yet durable near which publishers should be stopped; see
+    /// [`Journal::backlog_bytes`]. The journal itself refuses nothing.
+    pub backlog_limit_bytes: usize,
+    /// A checkpoint is written after this many bytes of commits.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint is written after this many commits.
+    pub checkpoint_commits: u64,
+    /// A checkpoint is written when blocks of this many bytes wait for their removal.
+    pub checkpoint_dead_bytes: u64,
+    /// How often at most the marker file follows the log while there are commits.
+    pub marker_interval: Duration,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            commit_delay: Duration::ZERO,
+            commit_delay_operations: 256,
+            backlog_limit_bytes: 64 << 20,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_commits: 4096,
+            checkpoint_dead_bytes: 16 << 20,
+            marker_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What a journal has done since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JournalStats {
+    /// Commits written and synced.
+    pub commits: u64,
+    /// Cuts of which nothing was left to write.
+    pub empty_commits: u64,
+    /// Barriers, those of checkpoints included.
+    pub syncs: u64,
+    /// Bytes handed to the store, those of checkpoints included.
+    pub bytes_written: u64,
+    /// Messages written, a fan-out counting once.
+    pub messages_written: u64,
+    /// Enqueues cancelled because they were settled before they were written.
+    pub messages_annihilated: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Blocks the store holds for the log.
+    pub blocks_live: u64,
+    /// Bytes of those blocks.
+    pub block_bytes_live: u64,
+    /// Bytes of blocks that only wait for the next checkpoint to be removed.
+    pub block_bytes_dead: u64,
+    /// The last commit on disk.
+    pub last_commit: u64,
+}
+
+const RUN: u8 = 0;
+const CLOSE: u8 = 1;
+const ABANDON: u8 = 2;
+
+type FailureCallback = Box<dyn FnOnce(Arc<StorageError>) + Send>;
+
+#[derive(Default)]
+struct Failure {
+    error: Option<Arc<StorageError>>,
+    callbacks: Vec<FailureCallback>,
+}
+
+/// What units, readers of the journal's state and the writer thread share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Held shared by open units, exclusively by the writer while it cuts.
+    pub(super) gate: RwLock<()>,
+    pub(super) pending: Mutex<Pending>,
+    /// The number of the pending commit. Changes only under the exclusive gate.
+    pub(super) number: AtomicU64,
+    pub(super) durable: AtomicU64,
+    pub(super) backlog: AtomicUsize,
+    pub(super) stats: Mutex<JournalStats>,
+    /// Set by whoever brings work, cleared by the writer before it looks.
+    work: AtomicBool,
+    request: AtomicU8,
+    /// Units are discarded. Set under the exclusive gate.
+    sealed: AtomicBool,
+    /// Nothing more will become durable.
+    stopped: AtomicBool,
+    /// Nobody cuts any more. Set under the exclusive gate.
+    writer_gone: AtomicBool,
+    failure: Mutex<Failure>,
+    writer: OnceLock<Thread>,
+}
+
+impl Shared {
+    /// Wakes the writer unless somebody did already since it last looked.
+    pub(super) fn work_is_there(&self) {
+        if self.writer_gone.load(Ordering::Acquire) {
+            let waiters = std::mem::take(&mut self.pending.lock().waiters);
+            waiters.iter().for_each(|waiter| waiter.commit_settled());
+            return;
+        }
+        if !self.work.swap(true, Ordering::AcqRel)
+            && let Some(writer) = self.writer.get()
+        {
+            writer.unpark();
+        }
+    }
+
+    /// Whether there is work since the last call; for the writer.
+    pub(super) fn take_work(&self) -> bool {
+        self.work.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether nothing more will become durable.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(super) fn must_close(&self) -> bool {
+        self.request.load(Ordering::Acquire) == CLOSE
+    }
+
+    pub(super) fn must_abandon(&self) -> bool {
+        self.request.load(Ordering::Acquire) == ABANDON
+    }
+
+    /// Swaps the pending commit for `spare`, which must be empty; with `seal`, units opened from now on are
+    /// discarded. Waits for the units that are open.
+    pub(super) fn cut(&self, spare: Pending, seal: bool) -> (CommitNumber, Pending) {
+        let _gate = self.gate.write();
+        if seal {
+            self.sealed.store(true, Ordering::Release);
+        }
+        let mut pending = self.pending.lock();
+        let number = self.number.load(Ordering::Relaxed);
+        if !pending.is_empty() {
+            self.number.store(number + 1, Ordering::Relaxed);
+        }
+        (CommitNumber(number), std::mem::replace(&mut pending, spare))
+    }
+
+    /// The writer's last cut: from now on units wake their waiters themselves.
+    pub(super) fn cut_for_good(&self) -> Pending {
+        let _gate = self.gate.write();
+        self.sealed.store(true, Ordering::Release);
+        self.writer_gone.store(true, Ordering::Release);
+        std::mem::take(&mut *self.pending.lock())
+    }
+
+    /// Whether units are discarded.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Ends the log: `error` is what units and waiters see from now on. The first error stays.
+    /// Callbacks run for failures, not for an orderly close.
+    pub(super) fn stop(&self, error: StorageError) -> Arc<StorageError> {
+        let closed = matches!(error, StorageError::Closed);
+        let mut failure = self.failure.lock();
+        let first = Arc::clone(failure.error.get_or_insert_with(|| Arc::new(error)));
+        let callbacks = std::mem::take(&mut failure.callbacks);
+        self.stopped.store(true, Ordering::Release);
+        drop(failure);
+        if !closed {
+            callbacks
+                .into_iter()
+                .for_each(|callback| callback(Arc::clone(&first)));
+        }
+        first
+    }
+
+    fn request(&self, what: u8) {
+        self.request.store(what, Ordering::Release);
+        self.work_is_there();
+    }
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    backlog_limit_bytes: usize,
+}
+
+/// A running log of commits. Clones are handles to the same log.
+///
+/// Dropping the last handle without [`Journal::close`] abandons what is not yet durable, as a crash would.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+impl Journal {
+    /// Recovers what `store` holds and starts the writer thread.
+    ///
+    /// Reads every live block, so it takes time in proportion to the backlog. What could not be read is
+    /// listed in [`Recovered::losses`]; it is for the caller to go on or to refuse.
+    ///
+    /// # Errors
+    /// The store cannot be read or written, has another format, or its checkpoint is damaged.
+    pub fn open(
+        store: Box<dyn Store>,
+        options: JournalOptions,
+    ) -> Result<(Self, Recovered), StorageError> {
+        Self::start(store, options, None)
+    }
+
+    /// As [`Journal::open`], with the marker file that says how far the store must reach, and whatever
+    /// must live as long as the writer (the directory's lock).
+    pub(super) fn start(
+        mut store: Box<dyn Store>,
+        options: JournalOptions,
+        marker: Option<Marker>,
+    ) -> Result<(Self, Recovered), StorageError> {
+        let (state, recovered) = recovery::recover(store.as_mut(), marker.as_ref())?;
+        let shared = Arc::new(Shared::default());
+        shared.number.store(1, Ordering::Relaxed);
+        let backlog_limit_bytes = options.backlog_limit_bytes;
+        let writer = Writer::new(Arc::clone(&shared), store, state, options, marker);
+        let thread = writer::spawn(writer)?;
+        // `Inner` is the only one that could set it, and this is its only place.
+        let _ = shared.writer.set(thread.thread().clone());
+        let inner = Inner {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            backlog_limit_bytes,
+        };
+        Ok((Self(Arc::new(inner)), recovered))
+    }
+
+    /// Opens a unit: everything appended through it lands in one commit.
+    ///
+    /// Waits at most for the writer to swap two pointers. Drop it before any await.
+    #[must_use]
+    pub fn begin(&self) -> Unit<'_> {
+        Unit::begin(&self.0.shared)
+    }
+
+    /// Every commit up to and including this one is durable.
+    #[must_use]
+    pub fn durable(&self) -> CommitNumber {
+        CommitNumber(self.0.shared.durable.load(Ordering::Acquire))
+    }
+
+    /// Whether the log has stopped: nothing beyond [`Journal::durable`] will become durable in this process.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.0.shared.is_stopped()
+    }
+
+    /// Why the log has stopped ([`StorageError::Closed`] after an orderly close).
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<StorageError>> {
+        self.0.shared.failure.lock().error.clone()
+    }
+
+    /// Has `callback` called once if the log fails, at once if it has. An orderly close is no failure.
+    ///
+    /// Runs on the writer thread; it must not block, nor close the journal.
+    pub fn on_failure(&self, callback: FailureCallback) {
+        let mut failure = self.0.shared.failure.lock();
+        match failure.error.clone() {
+            None => failure.callbacks.push(callback),
+            Some(error) => {
+                drop(failure);
+                if !matches!(*error, StorageError::Closed) {
+                    callback(error);
+                }
+            }
+        }
+    }
+
+    /// Bytes appended and neither durable nor cancelled yet. Stop publishers near
+    /// [`Journal::backlog_limit_bytes`].
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.0.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// The limit from [`JournalOptions::backlog_limit_bytes`].
+    #[must_use]
+    pub fn backlog_limit_bytes(&self) -> usize {
+        self.0.backlog_limit_bytes
+    }
+
+    /// What the log has done so far.
+    #[must_use]
+    pub fn stats(&self) -> JournalStats {
+        *self.0.shared.stats.lock()
+    }
+
+    /// Writes all that is pending and a last checkpoint, and ends the writer thread. Idempotent.
+    ///
+    /// Blocks until it is done; not for an async thread. Units opened afterwards are discarded.
+    ///
+    /// # Errors
+    /// The failure that poisoned the log, before or during the close.
+    pub fn close(&self) -> Result<(), StorageError> {
+        self.0.shared.request(CLOSE);
+        self.0.join();
+        match self.failure() {
+            Some(error) if !matches!(*error, StorageError::Closed) => Err(error.repeat()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    fn join(&self) {
+        let mut slot = self.thread.lock();
+        // A waiter may hold the last handle; the writer then drops it and cannot wait for itself.
+        if let Some(thread) =
+            slot.take_if(|thread| thread.thread().id() != std::thread::current().id())
+        {
+            // Its panics are caught and recorded as the failure; there is nothing else in the result.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.request(ABANDON);
+        self.join();
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal")
+            .field("durable", &self.durable())
+            .field("last_commit", &LogIndex(self.stats().last_commit))
+            .field("failure", &self.failure())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! The one thread that writes: cut, write, sync, wake.
+//!
+//! No timer when idle: it sleeps until somebody brings work. While it writes and syncs, work piles up and
+//! becomes the next commit. Any error, and any panic, ends the log for good: waiters are woken to see it,
+//! nothing is tried again.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use super::block::BlockId;
+use super::commit::{self, Operation, Pending};
+use super::journal::{JournalOptions, Shared};
+use super::marker::Marker;
+use super::recovery::State;
+use super::{Change, LogIndex, StorageError, Store, Waiter, cut, layout};
+
+/// How many bytes of blocks are handed to the store at a time; bounds the memory a big commit takes.
+const WRITE_BYTES: usize = 4 << 20;
+/// How many operations' room is kept for the next commit after a burst.
+const SPARE_OPERATIONS: usize = 64 * 1024;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    store: Box<dyn Store>,
+    state: State,
+    options: JournalOptions,
+    marker: Option<Marker>,
+    /// Emptied by one cut, filled again after the next.
+    spare: Pending,
+    /// Who waited for the commit that failed.
+    orphans: Vec<Arc<dyn Waiter>>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// The system gives us no thread.
+pub(super) fn spawn(writer: Writer) -> Result<JoinHandle<()>, StorageError> {
+    thread::Builder::new()
+        .name("millpond-store".into())
+        .spawn(move || writer.run())
+        .map_err(|error| StorageError::Engine {
+            doing: "starting its thread",
+            reason: error.to_string(),
+        })
+}
+
+/// Runs `work` so that a panic becomes an error.
+///
+/// # Errors
+/// Those of `work`, and its panic.
+pub(super) fn guarded<T>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    // Whatever was being changed is not used again: every caller gives up on an error.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(StorageError::Panicked {
+            doing,
+            reason: panic_message(&*panic),
+        })
+    })
+}
+
+/// The message a panic was raised with.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into())
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        store: Box<dyn Store>,
+        state: State,
+        options: JournalOptions,
+        marker: Option<Marker>,
+    ) -> Self {
+        let (spare, orphans) = (Pending::default(), Vec::new());
+        let mut writer = Self {
+            shared,
+            store,
+            state,
+            options,
+            marker,
+            spare,
+            orphans,
+        };
+        writer.publish_stats(|_| {});
+        writer
+    }
+
+    fn run(mut self) {
+        let end = self.work().err().unwrap_or(StorageError::Closed);
+        let failed = !matches!(end, StorageError::Closed);
+        let shared = Arc::clone(&self.shared);
+        let mut orphans = std::mem::take(&mut self.orphans);
+        // First everybody learns of the end, then whoever waited is woken to see it. A callback or a
+        // waiter that panics now changes nothing any more.
+        let _ = guarded("telling of the end", || {
+            shared.stop(end);
+            Ok(())
+        });
+        let _ = wake_all(&mut orphans);
+        // A failed database may panic again while it is put away.
+        let _ = guarded("putting the store away", || {
+            drop(self);
+            Ok(())
+        });
+        while failed && !shared.must_close() && !shared.must_abandon() {
+            let _ = wake_all(&mut shared.cut(Pending::default(), true).1.waiters);
+            if !shared.take_work() {
+                thread::park();
+            }
+        }
+        let _ = wake_all(&mut shared.cut_for_good().waiters);
+    }
+
+    /// Commits until the journal is closed, abandoned, or fails.
+    fn work(&mut self) -> Result<(), StorageError> {
+        loop {
+            if self.shared.must_abandon() {
+                return Ok(());
+            }
+            let closing = self.shared.must_close();
+            if !self.shared.take_work() && !closing {
+                thread::park();
+                continue;
+            }
+            self.gather();
+            self.turn(closing)?;
+            if closing {
+                return guarded("closing", || self.finish());
+            }
+        }
+    }
+
+    /// Lets a bigger commit gather, if that is wanted and many operations wait already.
+    fn gather(&self) {
+        let delay = self.options.commit_delay;
+        let waiting = || self.shared.pending.lock().operations.len();
+        if delay.is_zero() || waiting() < self.options.commit_delay_operations {
+            return;
+        }
+        let from = Instant::now();
+        while let Some(left) = delay
+            .checked_sub(from.elapsed())
+            .filter(|left| !left.is_zero())
+            && !self.shared.must_abandon()
+            && !self.shared.must_close()
+        {
+            thread::park_timeout(left);
+        }
+    }
+
+    /// Makes one commit of what is pending, and wakes whoever waits for it.
+    fn turn(&mut self, closing: bool) -> Result<(), StorageError> {
+        let (number, mut pending) = self.shared.cut(std::mem::take(&mut self.spare), closing);
+        if pending.is_empty() {
+            self.spare = pending;
+            return Ok(());
+        }
+        let result = guarded("writing a commit", || {
+            self.commit(pending.operations.drain(..))
+        });
+        self.shared
+            .backlog
+            .fetch_sub(pending.bytes, Ordering::Relaxed);
+        if let Err(error) = result {
+            self.orphans = pending.waiters;
+            return Err(error);
+        }
+        self.shared.durable.store(number.0, Ordering::Release);
+        wake_all(&mut pending.waiters)?;
+        pending.bytes = 0;
+        pending.operations.shrink_to(SPARE_OPERATIONS);
+        self.spare = pending;
+        guarded("writing a checkpoint", || self.housekeep())
+    }
+
+    fn commit(&mut self, operations: impl Iterator<Item = Operation>) -> Result<(), StorageError> {
+        let plan = cut::plan(operations, &self.state.index);
+        let annihilated = plan.annihilated;
+        if plan.is_empty() {
+            self.publish_stats(|stats| {
+                stats.empty_commits += 1;
+                stats.messages_annihilated += annihilated;
+            });
+            return Ok(());
+        }
+        let messages = plan.messages.len() as u64;
+        let commit = LogIndex(self.state.last.0 + 1);
+        let mut batch = Batch {
+            store: self.store.as_mut(),
+            changes: Vec::new(),
+            bytes: 0,
+            written: 0,
+        };
+        let effect = layout::lay_out(plan, commit, self.state.checksum, &mut |id, octets| {
+            batch.put(id, octets)
+        })?;
+        batch.flush()?;
+        let written = batch.written;
+        self.store.sync()?;
+        self.state.last = commit;
+        self.state.checksum = effect.checksum;
+        self.state.index.apply(effect);
+        self.publish_stats(|stats| {
+            stats.commits += 1;
+            stats.syncs += 1;
+            stats.bytes_written += written;
+            stats.messages_written += messages;
+            stats.messages_annihilated += annihilated;
+        });
+        Ok(())
+    }
+
+    /// What has to be done between commits, with nobody waiting for it.
+    fn housekeep(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn publish_stats(&mut self, change: impl FnOnce(&mut super::JournalStats)) {
+        let (blocks, bytes, dead_bytes) = self.state.index.totals();
+        let mut stats = self.shared.stats.lock();
+        change(&mut stats);
+        stats.blocks_live = blocks;
+        stats.block_bytes_live = bytes;
+        stats.block_bytes_dead = dead_bytes;
+        stats.last_commit = self.state.last.0;
+    }
+}
+
+/// Blocks on their way to the store.
+struct Batch<'a> {
+    store: &'a mut dyn Store,
+    changes: Vec<Change>,
+    bytes: usize,
+    written: u64,
+}
+
+impl Batch<'_> {
+    fn put(&mut self, id: BlockId, octets: Vec<u8>) -> Result<(), StorageError> {
+        self.bytes += octets.len();
+        self.written += octets.len() as u64;
+        self.changes.push(Change::Put(id.key(), octets));
+        if self.bytes >= WRITE_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.bytes = 0;
+        self.store.write(std::mem::take(&mut self.changes))
+    }
+}
+
+/// Wakes each waiter once, even if one of them panics.
+///
+/// # Errors
+/// The panic of a waiter.
+fn wake_all(waiters: &mut Vec<Arc<dyn Waiter>>) -> Result<(), StorageError> {
+    commit::coalesce(waiters);
+    waiters.drain(..).fold(Ok(()), |result, waiter| {
+        let woken = guarded("waking a waiter", || {
+            waiter.commit_settled();
+            Ok(())
+        });
+        result.and(woken)
+    })
+}
