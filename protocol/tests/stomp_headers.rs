@@ -9,7 +9,8 @@ fn headers(version: Version, lines: &str) -> Headers {
     let mut decoder = Decoder::new(Limits::default());
     decoder.set_version(version);
     let mut src = BytesMut::from(format!("SEND\n{lines}\n\0").as_str());
-    decoder.decode(&mut src).unwrap().unwrap().headers
+    let frame = decoder.decode(&mut src).expect("a valid frame");
+    frame.expect("a whole frame").headers
 }
 
 fn is_slice_of(part: &Bytes, whole: &Bytes) -> bool {
