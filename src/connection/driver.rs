@@ -15,7 +15,7 @@ use tokio_util::io::poll_read_buf;
 use super::buffer::{BufferPool, READ_SIZE};
 use super::output::Output;
 use super::registry::Registered;
-use super::session::{Flow, LoginFuture, Session};
+use super::session::{Flow, LoginFuture, Session, Woken};
 
 /// Pieces a single write gathers at most.
 const WRITE_PIECES: usize = 64;
@@ -137,16 +137,14 @@ impl<S: Session> Driver<'_, S> {
                 self.session.on_sent(now);
                 if self.output.is_empty() {
                     self.session.on_drained();
-                    if !self.wake() {
-                        self.output.release();
-                    }
+                    let flow = self.wake();
+                    self.output.release();
+                    flow
+                } else {
+                    Flow::Continue
                 }
-                Flow::Continue
             }
-            Event::Woken => {
-                self.wake();
-                Flow::Continue
-            }
+            Event::Woken => self.wake(),
             Event::Login(outcome) => {
                 self.login = None;
                 let flow = self.session.on_login(now, outcome, &mut self.output);
@@ -187,14 +185,23 @@ impl<S: Session> Driver<'_, S> {
         Ok(())
     }
 
-    /// Lets the session encode what waits, as much as one write takes. Returns whether it did.
-    fn wake(&mut self) -> bool {
+    /// Lets the session encode what waits, as much as one write takes. What does not fit is fetched when
+    /// that is written.
+    fn wake(&mut self) -> Flow {
         let room = self.options.write_bytes.saturating_sub(self.output.len());
-        if room > 0 && self.session.on_wake(room, &mut self.output) {
-            // More waits than fits: it is fetched when this is written.
-            self.session.outbox().wake();
+        if room == 0 {
+            return Flow::Continue;
         }
-        !self.output.is_empty()
+        match self.session.on_wake(room, &mut self.output) {
+            Woken::Done => Flow::Continue,
+            Woken::More if !self.output.is_empty() => Flow::Continue,
+            // Nothing is being written that would come back here.
+            Woken::More => {
+                self.session.outbox().wake();
+                Flow::Continue
+            }
+            Woken::Close => Flow::Close,
+        }
     }
 
     fn release_input(&mut self, pool: &BufferPool) {

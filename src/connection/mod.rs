@@ -13,4 +13,4 @@ pub use driver::{DriverOptions, drive};
 pub use output::Output;
 pub use peer::Peer;
 pub use registry::{Registered, Registry};
-pub use session::{Flow, LoginFuture, LoginOutcome, Session};
+pub use session::{Flow, LoginFuture, LoginOutcome, Session, Woken};

@@ -23,6 +23,17 @@ pub enum Flow {
     Login(LoginFuture),
 }
 
+/// What a woken session did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Everything that waited is encoded.
+    Done,
+    /// More waits than there was room for.
+    More,
+    /// The connection has to end: a promise was broken.
+    Close,
+}
+
 /// A login being checked (slowly, on purpose, and elsewhere).
 pub type LoginFuture = Pin<Box<dyn Future<Output = LoginOutcome> + Send>>;
 
@@ -38,8 +49,7 @@ pub trait Session: Send {
     fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow;
 
     /// The outbox or a promise woke the connection: encodes what fits into about `room` bytes.
-    /// Returns whether more waits.
-    fn on_wake(&mut self, room: usize, output: &mut Output) -> bool;
+    fn on_wake(&mut self, room: usize, output: &mut Output) -> Woken;
 
     /// When [`Session::on_timeout`] is due; `None` if nothing is.
     fn deadline(&self) -> Option<Instant>;

@@ -1,0 +1,650 @@
+//! One STOMP connection: takes frames, gathers what can be done in one turn, and answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use millpond_protocol::stomp::{Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header};
+use tokio::time::Instant;
+
+use super::deliver::{Encoder, Handle, size_hint};
+use super::login::{self, PendingLogin};
+use super::options::StompOptions;
+use super::publish::{Plans, Send};
+use super::reply::{self, StompError, from_engine, refused_send};
+use super::settle::{Settlements, not_found};
+use super::subscription::{AckMode, Subscription, Subscriptions};
+use super::transactions::{TransactionLimits, Transactions};
+use super::unsettled::Ledger;
+use crate::connection::output::Output;
+use crate::connection::peer::Peer;
+use crate::connection::session::{Flow, LoginOutcome, Session, Woken};
+use crate::engine::broker::Broker;
+use crate::engine::delivery::{ConsumerTag, Delivery, Outcome};
+use crate::engine::error::EngineError;
+use crate::engine::outbox::{Item, Outbox};
+use crate::engine::principal::Principal;
+use crate::engine::promise::Promises;
+use crate::engine::publisher::Publisher;
+use crate::engine::queue::{Fate, LocalQueue, Owner, PublishBatch, Queue};
+use crate::engine::turn::Turn;
+use crate::engine::vhost::Vhost;
+use crate::storage::{Seq, Waiter};
+
+/// A word of 16 letters and digits that nobody can guess.
+pub(super) fn random_word() -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}
+
+/// What a logged-in client has.
+#[derive(Debug)]
+pub(super) struct LoggedIn {
+    pub(super) broker: Arc<Broker>,
+    pub(super) options: Arc<StompOptions>,
+    pub(super) principal: Principal,
+    pub(super) vhost: Arc<Vhost>,
+    pub(super) version: Version,
+    pub(super) session: String,
+    pub(super) client_id: Option<Bytes>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) reply_queues: HashMap<Bytes, Arc<LocalQueue>>,
+    /// Exclusive queues this connection made.
+    pub(super) exclusive: Vec<Arc<LocalQueue>>,
+    pub(super) plans: Plans,
+    ledger: Ledger,
+    transactions: Transactions,
+    publisher: Publisher,
+    batch: Batch,
+    encoder: Encoder,
+    /// Deliveries under auto-ack that are encoded and not all written.
+    unwritten: Vec<Delivery>,
+    /// Queues of subscriptions that ended with deliveries still unwritten.
+    retired: HashMap<ConsumerTag, Arc<LocalQueue>>,
+    auto_prefix: Bytes,
+    auto_number: u64,
+    /// Scratch space for what is taken from the outbox.
+    taken: Vec<Item>,
+}
+
+/// What one turn is going to do: SENDs and ACKs in a row are carried out together.
+#[derive(Debug, Default)]
+struct Batch {
+    messages: PublishBatch,
+    sends: Vec<Sent>,
+    settlements: Settlements,
+    /// Receipts of ACKs, NACKs and everything else that was carried out.
+    receipts: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    receipt: Option<Bytes>,
+    mandatory: bool,
+}
+
+/// One STOMP connection.
+pub struct StompSession {
+    broker: Arc<Broker>,
+    options: Arc<StompOptions>,
+    peer: Peer,
+    owner: Owner,
+    machine: Machine,
+    outbox: Arc<Outbox>,
+    waiter: Arc<dyn Waiter>,
+    login: Option<PendingLogin>,
+    client: Option<LoggedIn>,
+    receipts: Promises<Vec<Bytes>>,
+    receipts_waiting: usize,
+    /// A full queue that asks this publisher to pause.
+    held_by: Option<Arc<dyn Queue>>,
+    paused: bool,
+    stopping: bool,
+}
+
+/// Why frames are no longer taken.
+struct Closing;
+
+impl StompSession {
+    /// A session for a connection just accepted.
+    pub fn new(broker: Arc<Broker>, options: Arc<StompOptions>, peer: Peer, owner: Owner) -> Self {
+        let outbox = Arc::new(Outbox::new(options.outbox_bytes));
+        let machine = Machine::new(Instant::now().into_std(), options.machine.clone());
+        Self {
+            broker,
+            options,
+            peer,
+            owner,
+            machine,
+            waiter: Arc::clone(&outbox) as Arc<dyn Waiter>,
+            outbox,
+            login: None,
+            client: None,
+            receipts: Promises::default(),
+            receipts_waiting: 0,
+            held_by: None,
+            paused: false,
+            stopping: false,
+        }
+    }
+
+    /// Writes an ERROR; says whether the connection ends with it.
+    fn fail(&self, error: &StompError, receipt: Option<&[u8]>, output: &mut Output) -> Result<(), Closing> {
+        tracing::debug!(client = %self.peer.remote, code = error.code, error = %error.body.trim_end(), "ERROR sent");
+        error.put(output.buffer(), self.machine.version(), receipt, &[]);
+        if error.closes(self.options.errors) { Err(Closing) } else { Ok(()) }
+    }
+
+    fn fault(&self, fault: &Fault, output: &mut Output) -> Flow {
+        tracing::info!(client = %self.peer.remote, code = fault.code(), "connection ends: {fault}");
+        put_fault(output.buffer(), self.machine.version(), fault);
+        Flow::Close
+    }
+
+    fn put_receipt(&self, id: &[u8], output: &mut Output) {
+        let dst = output.buffer();
+        put_command(dst, Command::Receipt);
+        put_header(dst, self.machine.version(), b"receipt-id", id);
+        dst.extend_from_slice(b"\n\0\n");
+    }
+
+    /// Takes events until the input has no whole frame left, or the connection ends.
+    fn take_events(&mut self, turn: &mut Turn<'_>, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+        loop {
+            match self.machine.poll_event(now.into_std(), input, output.buffer()) {
+                Ok(None) => return self.flush(turn, output).map_or(Flow::Close, |()| Flow::Continue),
+                Ok(Some(Event::Connect(request))) => {
+                    let (pending, check) = login::begin(&self.broker, &self.options, self.peer, *request);
+                    self.login = Some(pending);
+                    return Flow::Login(check);
+                }
+                Ok(Some(Event::Frame(frame))) => {
+                    if self.on_frame(turn, &frame, output).is_err() {
+                        // What was taken before the frame that ends it is carried out and answered.
+                        let _ = self.flush(turn, output);
+                        return Flow::Close;
+                    }
+                }
+                Err(fault) => {
+                    let _ = self.flush(turn, output);
+                    return self.fault(&fault, output);
+                }
+            }
+        }
+    }
+
+    fn on_frame(&mut self, turn: &mut Turn<'_>, frame: &Frame, output: &mut Output) -> Result<(), Closing> {
+        let receipt = frame.headers.get_bytes("receipt");
+        let result = match frame.command {
+            Command::Send => self.on_send(turn, frame, receipt.as_ref()),
+            Command::Ack | Command::Nack => self.on_settle(frame, receipt.as_ref()),
+            _ => {
+                self.flush(turn, output)?;
+                self.on_other(turn, frame, receipt.as_ref(), output)
+            }
+        };
+        match result {
+            Ok(Next::Stay) => Ok(()),
+            Ok(Next::Leave) => Err(Closing),
+            Err(error) => {
+                self.flush(turn, output)?;
+                self.fail(&error, receipt.as_deref(), output)
+            }
+        }
+    }
+
+    fn on_send(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
+        let client = self.client.as_mut().ok_or_else(not_logged_in)?;
+        let send = match client.message(turn, frame) {
+            Ok(send) => send,
+            Err(error) => return Err(error),
+        };
+        let receipt = receipt.map(|id| Bytes::copy_from_slice(id));
+        if let Some(name) = frame.headers.get("transaction") {
+            client.transactions.send(&name, send, receipt)?;
+            return Ok(Next::Stay);
+        }
+        let Send { message, mandatory } = send;
+        client.batch.messages.push(message);
+        client.batch.sends.push(Sent { receipt, mandatory });
+        Ok(Next::Stay)
+    }
+
+    fn on_settle(&mut self, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
+        let client = self.client.as_mut().ok_or_else(not_logged_in)?;
+        let settle = client.read_settle(frame)?;
+        let handle = || frame.headers.get("id").or_else(|| frame.headers.get("message-id")).unwrap_or_default().into_owned();
+        if let Some(name) = frame.headers.get("transaction") {
+            client.transactions.settle(&name, &handle(), settle, &mut client.ledger)?;
+        } else {
+            let number = settle.number.ok_or_else(|| not_found(&handle()))?;
+            if let Some(one) = client.ledger.settle_one(number) {
+                client.batch.settlements.push(one, settle.outcome);
+            } else {
+                let all = client.ledger.settle(number);
+                if all.is_empty() {
+                    return Err(not_found(&handle()));
+                }
+                for one in all {
+                    client.batch.settlements.push(one, settle.outcome);
+                }
+            }
+        }
+        client.batch.receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
+        Ok(Next::Stay)
+    }
+
+    fn on_other(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>, output: &mut Output) -> Result<Next, StompError> {
+        let client = self.client.as_mut().ok_or_else(not_logged_in)?;
+        let mut next = Next::Stay;
+        let mut receipts: Vec<Bytes> = Vec::new();
+        match frame.command {
+            Command::Subscribe => client.subscribe(turn, frame)?,
+            Command::Unsubscribe => {
+                client.unsubscribe(turn, frame)?;
+            }
+            Command::Begin => client.transactions.begin(Bytes::copy_from_slice(&transaction(frame)?))?,
+            Command::Abort => client.transactions.abort(&transaction(frame)?, &mut client.ledger)?,
+            Command::Commit => receipts = client.commit(turn, &transaction(frame)?)?,
+            Command::Disconnect => next = Next::Leave,
+            // The machine lets only the commands of clients through, and answers CONNECT itself.
+            Command::Send | Command::Ack | Command::Nack | Command::Connect | Command::Stomp => {}
+            Command::Connected | Command::Message | Command::Receipt | Command::Error | Command::Unknown => {}
+        }
+        receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
+        self.promise(turn, receipts, output);
+        Ok(next)
+    }
+
+    /// Owes receipts for what the turn did so far.
+    fn promise(&mut self, turn: &mut Turn<'_>, receipts: Vec<Bytes>, output: &mut Output) {
+        if receipts.is_empty() {
+            return;
+        }
+        turn.settle_accounts();
+        match turn.promise(&self.waiter) {
+            Some(commit) => {
+                self.receipts_waiting += receipts.len();
+                self.receipts.push(commit, receipts);
+            }
+            None => {
+                for id in receipts {
+                    self.put_receipt(&id, output);
+                }
+            }
+        }
+    }
+
+    /// Carries out what was gathered: every queue is entered once.
+    fn flush(&mut self, turn: &mut Turn<'_>, output: &mut Output) -> Result<(), Closing> {
+        let Some(client) = &mut self.client else { return Ok(()) };
+        let batch = &mut client.batch;
+        if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
+            return Ok(());
+        }
+        client.publisher.publish(turn, &mut batch.messages);
+        for (queue, settlements) in batch.settlements.drain() {
+            queue.settle(turn, &settlements);
+        }
+        let mut receipts = std::mem::take(&mut batch.receipts);
+        let mut refused = Vec::new();
+        for (fate, sent) in batch.messages.drain_fates().zip(batch.sends.drain(..)) {
+            match fate {
+                Fate::Taken => receipts.extend(sent.receipt),
+                Fate::Unrouted if !sent.mandatory => receipts.extend(sent.receipt),
+                Fate::Unrouted => {
+                    let why = "no queue is bound for the destination of this message, and it was sent with mandatory:true\n";
+                    refused.push((StompError::new("unroutable", "unroutable", why), sent.receipt));
+                }
+                Fate::Refused(error) => refused.push((refused_send(&error), sent.receipt)),
+            }
+        }
+        if let Some(queue) = batch.messages.take_hold()
+            && queue.as_local().is_some_and(|local| local.hold(turn, &self.outbox))
+        {
+            self.held_by = Some(queue);
+        }
+        self.promise(turn, receipts, output);
+        let mut result = Ok(());
+        for (error, receipt) in refused {
+            if self.fail(&error, receipt.as_deref(), output).is_err() {
+                result = Err(Closing);
+            }
+        }
+        result
+    }
+
+    /// One turn at the engine, whatever it is for.
+    fn turn<R>(&mut self, work: impl FnOnce(&mut Self, &mut Turn<'_>) -> R) -> R {
+        let core = Arc::clone(self.broker.core());
+        let mut turn = Turn::begin(&core);
+        let result = work(self, &mut turn);
+        turn.finish();
+        result
+    }
+}
+
+/// What follows a frame.
+enum Next {
+    Stay,
+    Leave,
+}
+
+fn not_logged_in() -> StompError {
+    StompError::new("Illegal command", "not_logged_in", "You must log in using CONNECT first")
+}
+
+fn transaction(frame: &Frame) -> Result<std::borrow::Cow<'_, [u8]>, StompError> {
+    frame.headers.get("transaction").ok_or_else(|| {
+        let command = frame.command.as_str();
+        StompError::new("Missing transaction", "missing_transaction", format!("'{command}' must include a 'transaction' header\n"))
+    })
+}
+
+impl LoggedIn {
+    /// COMMIT: returns the receipts of its SENDs.
+    fn commit(&mut self, turn: &mut Turn<'_>, name: &[u8]) -> Result<Vec<Bytes>, StompError> {
+        let (transaction, settled, receipts) = self.transactions.commit(name, &mut self.ledger)?;
+        match transaction.commit(turn, &self.vhost) {
+            Ok(()) => {
+                self.ledger.forget(&settled);
+                Ok(receipts)
+            }
+            Err(error) => {
+                self.ledger.release(&settled);
+                Err(from_engine(&error))
+            }
+        }
+    }
+
+    /// Keeps the queue of an ended subscription until its unwritten deliveries are out.
+    pub(super) fn retire(&mut self, tag: ConsumerTag, subscription: Subscription) {
+        if self.unwritten.iter().any(|delivery| delivery.tag == tag) {
+            self.retired.insert(tag, subscription.queue);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery, output: &mut Output) {
+        let Some(subscription) = self.subscriptions.get(delivery.tag) else {
+            return;
+        };
+        let handle = match delivery.token {
+            Some(token) => {
+                let cumulative = subscription.ack == AckMode::Client;
+                let queue: Arc<dyn Queue> = Arc::clone(&subscription.queue) as Arc<dyn Queue>;
+                Handle { prefix: self.session.as_bytes(), number: self.ledger.push(queue, token, cumulative) }
+            }
+            None => {
+                self.auto_number += 1;
+                Handle { prefix: &self.auto_prefix, number: self.auto_number }
+            }
+        };
+        self.encoder.put_message(output, self.version, &subscription.head, &handle, &delivery);
+        if delivery.token.is_none() {
+            self.unwritten.push(delivery);
+        }
+    }
+
+    fn queue_of(&self, tag: ConsumerTag) -> Option<Arc<LocalQueue>> {
+        let subscribed = self.subscriptions.get(tag).map(|subscription| &subscription.queue);
+        subscribed.or_else(|| self.retired.get(&tag)).map(Arc::clone)
+    }
+
+    /// Unwritten deliveries by the queue they came from.
+    fn take_unwritten(&mut self, chosen: impl Fn(&Delivery) -> bool) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
+        let mut queues: Vec<(ConsumerTag, Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
+        let mut unwritten = std::mem::take(&mut self.unwritten);
+        for delivery in unwritten.drain(..).filter(chosen) {
+            let at = match queues.iter().rposition(|(tag, _, _)| *tag == delivery.tag) {
+                Some(at) => at,
+                None => {
+                    let Some(queue) = self.queue_of(delivery.tag) else { continue };
+                    queues.push((delivery.tag, queue, Vec::new()));
+                    queues.len() - 1
+                }
+            };
+            queues[at].2.push(delivery);
+        }
+        // Keeps the allocation for the next deliveries.
+        self.unwritten = unwritten;
+        self.retired.clear();
+        queues.into_iter().map(|(_, queue, deliveries)| (queue, deliveries)).collect()
+    }
+}
+
+impl Session for StompSession {
+    fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+        self.machine.bytes_received(now.into_std());
+        self.turn(|session, turn| session.take_events(turn, now, input, output))
+    }
+
+    fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow {
+        let Some(pending) = self.login.take() else { return Flow::Continue };
+        let entered = match outcome {
+            Ok(user) => pending.enter(&self.broker, &self.options, user, self.owner),
+            Err(error) => Err(reply::from_login(&error, &pending.login)),
+        };
+        match entered {
+            Ok((principal, vhost)) => {
+                let session = random_word();
+                self.machine.logged_in(now.into_std(), output.buffer(), &format!("session-{session}"));
+                tracing::info!(client = %self.peer.remote, user = principal.user.name(), vhost = %vhost.name(), version = self.machine.version().as_str(), "logged in");
+                let limits = TransactionLimits {
+                    open: self.options.transactions_max,
+                    actions: self.options.transaction_actions_max,
+                    bytes: self.options.transaction_bytes_max,
+                };
+                self.client = Some(LoggedIn {
+                    broker: Arc::clone(&self.broker),
+                    options: Arc::clone(&self.options),
+                    principal,
+                    publisher: Publisher::new(Arc::clone(&vhost)),
+                    vhost,
+                    version: self.machine.version(),
+                    auto_prefix: Bytes::from(format!("{session}-auto")),
+                    session,
+                    client_id: pending.client_id,
+                    outbox: Arc::clone(&self.outbox),
+                    subscriptions: Subscriptions::default(),
+                    reply_queues: HashMap::new(),
+                    exclusive: Vec::new(),
+                    plans: Plans::default(),
+                    ledger: Ledger::default(),
+                    transactions: Transactions::new(limits),
+                    batch: Batch::default(),
+                    encoder: Encoder::default(),
+                    unwritten: Vec::new(),
+                    retired: HashMap::new(),
+                    auto_number: 0,
+                    taken: Vec::new(),
+                });
+                Flow::Continue
+            }
+            Err(error) => {
+                tracing::warn!(client = %self.peer.remote, user = %pending.login, error = %error.body.trim_end(), "login refused");
+                let frame = millpond_protocol::stomp::ErrorFrame::new(error.message, error.code, &error.body);
+                match self.machine.login_refused(output.buffer(), &frame) {
+                    Ok(()) if !error.closes(self.options.errors) => Flow::Continue,
+                    Ok(()) => Flow::Close,
+                    Err(fault) => self.fault(&fault, output),
+                }
+            }
+        }
+    }
+
+    fn on_wake(&mut self, room: usize, output: &mut Output) -> Woken {
+        let journal = &self.broker.core().journal;
+        let start = output.len();
+        let durable = journal.durable();
+        let poisoned = journal.is_poisoned();
+        while output.len() - start < room
+            && let Some(ids) = self.receipts.pop_kept(durable)
+        {
+            self.receipts_waiting -= ids.len();
+            for id in ids {
+                self.put_receipt(&id, output);
+            }
+        }
+        if poisoned && !self.receipts.is_empty() {
+            let error = from_engine(&EngineError::StoreFailed);
+            while let Some(ids) = self.receipts.pop_broken() {
+                for id in ids {
+                    error.put(output.buffer(), self.machine.version(), Some(&id), &[]);
+                }
+            }
+            self.receipts_waiting = 0;
+            return Woken::Close;
+        }
+        let Some(client) = &mut self.client else { return Woken::Done };
+        let mut taken = std::mem::take(&mut client.taken);
+        let room = room.saturating_sub(output.len() - start);
+        let stalled = self.outbox.take(room, &mut taken);
+        let mut cancelled = Vec::new();
+        let mut encoded = 0;
+        for item in taken.drain(..) {
+            match item {
+                Item::Delivery(delivery) => {
+                    encoded += size_hint(&delivery.message);
+                    client.deliver(delivery, output);
+                }
+                Item::Cancelled(tag) => cancelled.push(tag),
+            }
+        }
+        client.taken = taken;
+        for tag in cancelled {
+            self.on_cancelled(tag, output);
+        }
+        if !stalled.is_empty() {
+            self.turn(|_, turn| {
+                for (queue, consumer) in &stalled {
+                    queue.extend(turn, *consumer);
+                }
+            });
+        }
+        let more = encoded >= room || !stalled.is_empty();
+        if more && !self.outbox.is_empty() { Woken::More } else { Woken::Done }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.machine.poll_timeout().map(Instant::from_std)
+    }
+
+    fn on_timeout(&mut self, now: Instant, output: &mut Output) -> Flow {
+        match self.machine.handle_timeout(now.into_std(), output.buffer()) {
+            Ok(()) => Flow::Continue,
+            Err(fault) => self.fault(&fault, output),
+        }
+    }
+
+    fn on_sent(&mut self, now: Instant) {
+        self.machine.bytes_sent(now.into_std());
+    }
+
+    fn on_drained(&mut self) {
+        let Some(client) = &mut self.client else { return };
+        if client.unwritten.is_empty() {
+            return;
+        }
+        // Transient messages are done with; only what is in the log has to be told.
+        let done = client.take_unwritten(|delivery| delivery.message.meta().persistent);
+        if done.is_empty() {
+            return;
+        }
+        self.turn(|_, turn| {
+            for (queue, deliveries) in done {
+                let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
+                queue.written(turn, &seqs);
+            }
+        });
+    }
+
+    fn wants_input(&mut self, now: Instant) -> bool {
+        if self.held_by.as_ref().is_some_and(|queue| !queue.is_full()) {
+            self.held_by = None;
+        }
+        // Who holds unsettled deliveries is read from always: settling is what makes room.
+        let settles = self.client.as_ref().is_some_and(|client| client.ledger.len() > 0);
+        let pressed = self.held_by.is_some() || self.broker.under_pressure(&self.outbox);
+        let wants = self.receipts_waiting < self.options.receipts_max && (settles || !pressed);
+        if wants == self.paused {
+            self.paused = !wants;
+            if wants {
+                self.machine.resume_receiving(now.into_std());
+            } else {
+                self.machine.pause_receiving(now.into_std());
+            }
+        }
+        wants
+    }
+
+    fn owes(&self) -> bool {
+        !self.receipts.is_empty()
+    }
+
+    fn on_shutdown(&mut self, output: &mut Output) {
+        self.stopping = true;
+        if self.machine.is_logged_in() {
+            let error = StompError::new("Broker is stopping", "shutdown", "the broker is stopping; what was receipted is kept, connect again later\n");
+            error.put(output.buffer(), self.machine.version(), None, &[]);
+        }
+    }
+
+    fn outbox(&self) -> Arc<Outbox> {
+        Arc::clone(&self.outbox)
+    }
+
+    fn close(&mut self) {
+        let Some(mut client) = self.client.take() else { return };
+        let counted = !self.stopping;
+        tracing::info!(client = %self.peer.remote, user = client.principal.user.name(), "disconnected");
+        self.turn(|_, turn| client.close(turn, counted));
+    }
+}
+
+impl StompSession {
+    /// A queue was deleted under its consumer.
+    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) {
+        let Some(client) = &mut self.client else { return };
+        let Some(subscription) = client.subscriptions.remove(tag) else { return };
+        let error = StompError::new(
+            "Server cancelled subscription",
+            "subscription_cancelled",
+            "The server has canceled a subscription: its queue was deleted.\nNo more messages will be delivered for it.\n",
+        );
+        let name = match &subscription.key {
+            super::subscription::SubscriptionKey::Id(name) | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
+        };
+        error.put(output.buffer(), self.machine.version(), None, &[("subscription", &name)]);
+        client.retire(tag, subscription);
+    }
+}
+
+impl LoggedIn {
+    /// The connection is gone: consumers leave, and what they hold goes back to its queues.
+    fn close(&mut self, turn: &mut Turn<'_>, counted: bool) {
+        let unwritten = self.take_unwritten(|_| true);
+        let ended: Vec<_> = self.subscriptions.drain().collect();
+        for (_, subscription) in &ended {
+            // First all of them leave, so that nothing given back comes round again.
+            subscription.queue.cancel(turn, subscription.consumer);
+        }
+        for (tag, subscription) in &ended {
+            self.end(turn, *tag, subscription);
+        }
+        for (queue, deliveries) in unwritten {
+            queue.put_back(turn, deliveries);
+        }
+        let mut settlements = Settlements::default();
+        for unsettled in self.ledger.drain() {
+            settlements.push(unsettled, Outcome::Requeue { counted, delay_ms: 0 });
+        }
+        for (queue, settlements) in settlements.drain() {
+            queue.settle(turn, &settlements);
+        }
+        for queue in self.exclusive.drain(..) {
+            self.vhost.delete_exclusive(turn, &queue);
+        }
+    }
+}
