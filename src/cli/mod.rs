@@ -3,7 +3,10 @@
 //! Exit codes: 0 done, 1 failed (a sentence on standard error says why), 2 the command line or configuration is wrong.
 
 mod check_config;
+mod client;
+mod consume;
 mod logging;
+mod publish;
 mod serve;
 mod settings;
 
@@ -30,6 +33,10 @@ enum Command {
     Serve(SettingFlags),
     /// Check the configuration without starting anything
     CheckConfig(SettingFlags),
+    /// Send messages from the shell
+    Publish(publish::PublishArguments),
+    /// Print messages as they come
+    Consume(consume::ConsumeArguments),
 }
 
 /// Why a command failed: the exit code and the sentence for standard error.
@@ -61,11 +68,17 @@ impl Failure {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let outer = arguments.settings;
+    let settings = arguments.settings;
     let done = match arguments.command {
-        None => serve::run(&outer.sources()),
-        Some(Command::Serve(inner)) => serve::run(&outer.over(inner).sources()),
-        Some(Command::CheckConfig(inner)) => check_config::run(&outer.over(inner).sources()),
+        None => serve::run(&settings.sources()),
+        Some(Command::Serve(inner)) => serve::run(&settings.over(inner).sources()),
+        Some(Command::CheckConfig(inner)) => check_config::run(&settings.over(inner).sources()),
+        Some(Command::Publish(arguments)) => settings
+            .refuse()
+            .and_then(|()| client::run(publish::run(&arguments))),
+        Some(Command::Consume(arguments)) => settings
+            .refuse()
+            .and_then(|()| client::run(consume::run(&arguments))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -67,7 +67,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
 
     readiness.set(State::Ready);
-    info!("ready");
+    info!(stop_with = "Ctrl-C or SIGTERM", "ready");
     let reason = shutdown.requested().await;
 
     readiness.set(match &reason {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Failure;
 use crate::config::{FlagSetting, LogFormat, Sources};
 
 /// Flags of every command that reads the configuration.
@@ -60,6 +61,20 @@ impl SettingFlags {
             log_format: inner.log_format.or(self.log_format),
             accept_data_loss: inner.accept_data_loss || self.accept_data_loss,
             set: self.set,
+        }
+    }
+
+    /// Refuses flags before a command that does not read the configuration; the environment is nobody's mistake.
+    ///
+    /// # Errors
+    /// When there is such a flag.
+    pub(super) fn refuse(&self) -> Result<(), Failure> {
+        match self.flags().first() {
+            Some(setting) => Err(Failure::usage(format!(
+                "this command talks to a running broker and has no use for {}",
+                setting.flag
+            ))),
+            None => Ok(()),
         }
     }
 

@@ -1,7 +1,9 @@
 //! From written settings to typed ones: a serde deserializer whose errors name the key and its place.
 
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, IntoDeserializer, Visitor};
+use std::collections::btree_map;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::error::ConfigError;
@@ -9,10 +11,70 @@ use super::schema;
 use super::tree::{Entry, Node, Tree};
 
 /// The whole configuration as a deserializer.
-pub(super) fn deserializer(
-    tree: &Tree,
-) -> MapDeserializer<'_, impl Iterator<Item = (&str, &Entry)>, ConfigError> {
-    MapDeserializer::new(tree.iter().map(|(name, entry)| (name.as_str(), entry)))
+pub(super) fn deserializer(tree: &Tree) -> impl Deserializer<'_, Error = ConfigError> {
+    MapAccessDeserializer::new(Table::of(tree))
+}
+
+/// The settings of a table, one after the other; an error in a value is given the value's place.
+struct Table<'t> {
+    entries: btree_map::Iter<'t, String, Entry>,
+    value: Option<&'t Entry>,
+}
+
+impl<'t> Table<'t> {
+    fn of(tree: &'t Tree) -> Self {
+        Self {
+            entries: tree.iter(),
+            value: None,
+        }
+    }
+}
+
+impl<'de> MapAccess<'de> for Table<'de> {
+    type Error = ConfigError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ConfigError> {
+        let Some((name, entry)) = self.entries.next() else {
+            return Ok(None);
+        };
+        self.value = Some(entry);
+        seed.deserialize(name.as_str().into_deserializer())
+            .map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, ConfigError> {
+        let entry = self
+            .value
+            .take()
+            .expect("serde asks for a key before its value");
+        seed.deserialize(entry)
+            .map_err(|error| error.or_at(&entry.origin, &entry.key))
+    }
+}
+
+/// The items of a list; an error in an item is given the item's place.
+struct List<'t>(std::slice::Iter<'t, Entry>);
+
+impl<'de> SeqAccess<'de> for List<'de> {
+    type Error = ConfigError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ConfigError> {
+        let Some(entry) = self.0.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(entry)
+            .map(Some)
+            .map_err(|error| error.or_at(&entry.origin, &entry.key))
+    }
 }
 
 impl Entry {
@@ -74,15 +136,7 @@ impl Entry {
     }
 }
 
-impl<'de> IntoDeserializer<'de, ConfigError> for &'de Entry {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-/// Each method reads the type the key has; every error is given the place of this entry unless it has its own.
+/// Each method reads the type the key has, whatever its author wrote.
 impl<'de> Deserializer<'de> for &'de Entry {
     type Error = ConfigError;
 
@@ -92,10 +146,9 @@ impl<'de> Deserializer<'de> for &'de Entry {
             Node::Integer(number) => visitor.visit_i64(*number),
             Node::Other(text) => visitor.visit_borrowed_str(text),
             Node::Boolean(value) => visitor.visit_bool(*value),
-            Node::Table(_) => return self.deserialize_map(visitor),
-            Node::List(_) => return self.deserialize_seq(visitor),
+            Node::Table(_) => self.deserialize_map(visitor),
+            Node::List(_) => self.deserialize_seq(visitor),
         }
-        .map_err(|error: ConfigError| error.or_at(&self.origin, &self.key))
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
@@ -103,15 +156,11 @@ impl<'de> Deserializer<'de> for &'de Entry {
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
-        visitor
-            .visit_u64(self.integer()?)
-            .map_err(|error: ConfigError| error.or_at(&self.origin, &self.key))
+        visitor.visit_u64(self.integer()?)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
-        visitor
-            .visit_borrowed_str(self.text()?)
-            .map_err(|error: ConfigError| error.or_at(&self.origin, &self.key))
+        visitor.visit_borrowed_str(self.text()?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
@@ -136,21 +185,15 @@ impl<'de> Deserializer<'de> for &'de Entry {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ConfigError> {
-        visitor
-            .visit_enum(self.text()?.into_deserializer())
-            .map_err(|error: ConfigError| error.or_at(&self.origin, &self.key))
+        visitor.visit_enum(self.text()?.into_deserializer())
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
-        visitor
-            .visit_seq(SeqDeserializer::new(self.list()?.iter()))
-            .map_err(|error: ConfigError| error.or_at(&self.origin, &self.key))
+        visitor.visit_seq(List(self.list()?.iter()))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
-        visitor
-            .visit_map(deserializer(self.table()?))
-            .map_err(|error: ConfigError| error.or_at(&self.origin, &self.key))
+        visitor.visit_map(Table::of(self.table()?))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

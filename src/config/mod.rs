@@ -23,6 +23,7 @@ pub use sections::{
     ArgumentMismatch, Disk, Limits, Listen, Log, LogFormat, Memory, Permission, Shutdown, Stomp,
     StompErrors, Storage, StorageEngine, TopicPermission, User, Vhost,
 };
+pub(crate) use value::parse_duration;
 pub use value::{ConnectionLimit, ListenOn, MemoryLimit, Secret};
 
 /// What the environment variables that hold settings begin with: `MILLPOND_<SECTION>__<KEY>`.

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::error::{ConfigError, Origin};
 use super::tree::{self, Tree};
 use super::value::{ListenOn, MemoryLimit};
-use super::{Config, User};
+use super::{Config, Listen, User};
 
 /// The tags a user may have.
 const TAGS: [&str; 5] = [
@@ -440,12 +440,22 @@ impl Check<'_> {
     fn warnings(&self) -> Vec<String> {
         let listen = &self.config.listen;
         let mut warnings = Vec::new();
-        for (key, on, what) in [
-            ("amqp", &listen.amqp, "AMQP"),
-            ("web_stomp", &listen.web_stomp, "STOMP over WebSocket"),
+        let default = Listen::default();
+        for (key, on, default, what) in [
+            ("amqp", &listen.amqp, default.amqp, "AMQP"),
+            (
+                "web_stomp",
+                &listen.web_stomp,
+                default.web_stomp,
+                "STOMP over WebSocket",
+            ),
         ] {
-            if let (ListenOn::Address(_), Some(entry)) = (on, tree::find(self.tree, "listen", key))
-            {
+            let Some(entry) = tree::find(self.tree, "listen", key) else {
+                continue;
+            };
+            // A file copied from the annotated example asks for nothing.
+            let copied = matches!(entry.origin, Origin::File { .. }) && *on == default;
+            if *on != ListenOn::Off && !copied {
                 warnings.push(format!(
                     "{}: `listen.{key}` is ignored: this version does not serve {what} yet",
                     entry.origin
