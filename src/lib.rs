@@ -4,5 +4,10 @@
 //! `storage`; and the `millpond-protocol` crate. A floor imports only from floors below it
 //! (`tests/floors.rs` checks). ARCHITECTURE.md is the map.
 
+pub mod cli;
+pub mod config;
+pub mod connection;
 pub mod engine;
+pub mod management;
+pub mod server;
 pub mod storage;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::Bytes;
 use dashmap::DashMap;
 
 use super::access::Access;
@@ -13,13 +12,15 @@ use super::clock::Clock;
 use super::definition::Definition;
 use super::error::{EngineError, Kind};
 use super::filter::TagFilter;
+use super::flow::{self, Brake};
 use super::memory::Memory;
 use super::message::MessageId;
-use super::name::{QueueName, VhostName};
+use super::name::VhostName;
+use super::outbox::Outbox;
 use super::queue::{Durability, LocalQueue, QueueArguments, QueueSpec};
 use super::turn::Turn;
 use super::vhost::{ExchangeSpec, Vhost};
-use crate::storage::{Journal, QueueId, Recovered, RecoveredQueue};
+use crate::storage::{Journal, QueueId, Recovered};
 
 /// What all vhosts share.
 pub struct Core {
@@ -29,12 +30,17 @@ pub struct Core {
     pub memory: Arc<Memory>,
     /// All time comes from here.
     pub clock: Clock,
-    /// Set while free disk space is below its floor.
-    pub disk_low: AtomicBool,
+    /// Publishers held back, and when they go on.
+    pub(super) brake: Brake,
+    disk_low: AtomicBool,
     next_message: AtomicU64,
     next_queue: AtomicU64,
+    next_exchange: AtomicU64,
     pub(super) next_binding: AtomicU64,
 }
+
+/// The number of every vhost's default exchange in the caches of routes.
+pub(super) const DEFAULT_EXCHANGE_ID: u64 = 0;
 
 /// How far the millisecond of the start is shifted in a message id.
 const ID_SHIFT: u32 = 22;
@@ -46,9 +52,11 @@ impl Core {
             journal,
             memory,
             clock,
+            brake: Brake::default(),
             disk_low: AtomicBool::new(false),
             next_message: AtomicU64::new(first),
             next_queue: AtomicU64::new(1),
+            next_exchange: AtomicU64::new(DEFAULT_EXCHANGE_ID + 1),
             next_binding: AtomicU64::new(1),
         })
     }
@@ -58,8 +66,22 @@ impl Core {
         MessageId(self.next_message.fetch_add(1, Ordering::Relaxed))
     }
 
+    pub(super) fn next_exchange_id(&self) -> u64 {
+        self.next_exchange.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(super) fn next_queue_id(&self) -> QueueId {
         QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether free disk space is below its floor: messages are refused, consumers go on.
+    pub fn is_disk_low(&self) -> bool {
+        self.disk_low.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a look at the disk found.
+    pub fn set_disk_low(&self, low: bool) {
+        self.disk_low.store(low, Ordering::Relaxed);
     }
 
     /// Whether publishers should pause: memory is near its limit, or the log is behind.
@@ -116,11 +138,21 @@ impl Broker {
         for vhost in &self.vhosts {
             vhost.start();
         }
+        tokio::spawn(flow::release_when_relieved(Arc::downgrade(&self.core)));
     }
 
     /// What all vhosts share.
     pub fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Whether a publisher with this outbox should pause; if so it is woken when it may go on.
+    pub fn under_pressure(&self, outbox: &Arc<Outbox>) -> bool {
+        let pressed = self.core.under_pressure();
+        if pressed {
+            self.core.brake.hold(outbox);
+        }
+        pressed
     }
 
     /// Users and permissions.
@@ -171,7 +203,7 @@ impl Broker {
             }
             self.core.next_binding.fetch_max(id + 1, Ordering::Relaxed);
         }
-        let highest = queues.keys().next_back().copied().unwrap_or(0).max(recovered.next_queue_id.0.saturating_sub(1));
+        let highest = queues.keys().next_back().copied().unwrap_or(0).max(recovered.next_queue.0.saturating_sub(1));
         self.core.next_queue.fetch_max(highest + 1, Ordering::Relaxed);
         let mut restored = Restored { queues: queues.len(), messages: 0 };
         for (id, contents) in recovered.queues {

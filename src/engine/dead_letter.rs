@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::message::{Address, Death, DeathReason, Deaths, Message};
 use super::queue::{LocalQueue, PublishBatch, Queue};
 use super::turn::Turn;
@@ -18,7 +20,7 @@ pub(super) struct Letter {
 fn with_death(message: &Message, queue: &LocalQueue, reason: DeathReason, now_ms: u64) -> Deaths {
     let mut deaths = message.deaths().cloned().unwrap_or_default();
     let name = queue.name().as_bytes();
-    let known = deaths.rows.iter().position(|row| row.reason == reason && row.queue == *name);
+    let known = deaths.rows.iter().position(|row| row.reason == reason && row.queue == name);
     let row = match known {
         Some(at) => {
             let mut row = deaths.rows.remove(at);
@@ -26,7 +28,7 @@ fn with_death(message: &Message, queue: &LocalQueue, reason: DeathReason, now_ms
             row
         }
         None => Death {
-            queue: name.clone(),
+            queue: Bytes::copy_from_slice(name),
             reason,
             count: 1,
             time_s: now_ms / 1000,

@@ -1,10 +1,13 @@
 //! A message: what was published, once, however many queues hold it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millpond_protocol::stomp::canonical_lines;
+use millpond_protocol::value::Value;
 
+use super::exchange::MessageHeaders;
 use super::name::{ExchangeName, RoutingKey};
 use crate::storage::Payload;
 
@@ -225,6 +228,12 @@ impl Message {
 pub(super) fn settle_in(message: &mut Arc<Message>) {
     if matches!(message.content, Content::Slices { .. }) && message.size() < OWN_BUFFER {
         Arc::make_mut(message).compact();
+    }
+}
+
+impl MessageHeaders for Message {
+    fn header(&self, name: &[u8]) -> Option<Cow<'_, Value>> {
+        Self::header(self, name).map(|value| Cow::Owned(Value::text(value)))
     }
 }
 

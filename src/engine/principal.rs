@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::access::{Permissions, User};
 use super::error::{EngineError, Kind};
 use super::name::{ExchangeName, QueueName, RoutingKey, VhostName};
-use super::queue::Owner;
+use super::queue::{LocalQueue, Owner, Queue};
 
 /// A user with its permissions in one vhost.
 #[derive(Clone, Debug)]
@@ -47,6 +47,14 @@ impl Principal {
         if self.permissions.may_read(queue.as_bytes()) { Ok(()) } else { Err(self.refused("read", Kind::Queue, &queue.to_string())) }
     }
 
+    /// Checks that its user may consume from a queue.
+    ///
+    /// # Errors
+    /// `AccessRefused` without read permission on it.
+    pub fn check_read(&self, queue: &LocalQueue) -> Result<(), EngineError> {
+        self.may_read_queue(queue.name())
+    }
+
     /// # Errors
     /// `AccessRefused` without configure permission on the exchange.
     pub(super) fn may_configure_exchange(&self, exchange: &ExchangeName) -> Result<(), EngineError> {
@@ -74,7 +82,7 @@ impl Principal {
     /// # Errors
     /// `AccessRefused` if a topic permission for the exchange forbids publishing with this key.
     pub(super) fn may_write_topic(&self, exchange: &ExchangeName, key: &RoutingKey) -> Result<(), EngineError> {
-        if self.permissions.may_write_topic(exchange.as_bytes(), key.as_bytes()) {
+        if self.permissions.may_write_topic(exchange, key.as_bytes()) {
             Ok(())
         } else {
             Err(self.topic_refused("write", exchange, &key.to_string()))
@@ -84,7 +92,7 @@ impl Principal {
     /// # Errors
     /// `AccessRefused` if a topic permission for the exchange forbids binding with this key.
     pub(super) fn may_read_topic(&self, exchange: &ExchangeName, key: &[u8]) -> Result<(), EngineError> {
-        if self.permissions.may_read_topic(exchange.as_bytes(), key) {
+        if self.permissions.may_read_topic(exchange, key) {
             Ok(())
         } else {
             Err(self.topic_refused("read", exchange, &String::from_utf8_lossy(key)))

@@ -30,6 +30,11 @@ impl<T> Promises<T> {
         }
     }
 
+    /// Takes the next promise, kept or not: the store failed, and it never will be.
+    pub fn pop_broken(&mut self) -> Option<T> {
+        self.waiting.pop_front().map(|(_, what)| what)
+    }
+
     /// Promises not kept yet.
     pub fn len(&self) -> usize {
         self.waiting.len()

@@ -131,7 +131,8 @@ impl RouteVersion {
         self.0.fetch_add(1, Ordering::Release);
     }
 
-    fn current(&self) -> u64 {
+    /// What a cache compares with the version it was filled at.
+    pub fn current(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }

@@ -1,7 +1,6 @@
 //! A virtual host: its queues, its exchanges, and the bindings between them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
@@ -9,20 +8,26 @@ use parking_lot::Mutex;
 
 use super::broker::Core;
 use super::error::{EngineError, Kind};
-use super::exchange::{Exchange, ExchangeKind, Route};
+use super::exchange::ExchangeKind;
 use super::message::Message;
 use super::name::{ExchangeName, QueueName, RoutingKey, VhostName};
-use super::queue::{LocalQueue, Queue};
+use super::queue::{LocalQueue, Queue, Target};
+use super::route::{RouteSet, RouteVersion};
 use super::timers::Timers;
 use super::turn::Turn;
 use crate::storage::{CommitNumber, QueueId, Waiter};
 
+mod exchange;
 mod exchanges;
 mod keeper;
 mod queues;
 
-pub use exchanges::ExchangeSpec;
+pub(super) use exchange::Exchange;
+pub use exchange::ExchangeSpec;
 pub use queues::{Declared, Mismatch};
+
+/// The header with the tags that filters on bindings look at.
+pub(super) const TAGS_HEADER: &[u8] = b"tags";
 
 /// A binding as the topology remembers it: from where, and under which record it is stored.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub struct Vhost {
     exchanges: DashMap<ExchangeName, Arc<Exchange>>,
     topology: Mutex<HashMap<QueueId, Vec<Bound>>>,
     /// Raised by every change that can alter a route; cached routes of an older version are stale.
-    version: AtomicU64,
+    version: RouteVersion,
     timers: Arc<Timers>,
     reveals: Arc<keeper::Reveals>,
 }
@@ -58,7 +63,7 @@ impl Vhost {
             queues: DashMap::new(),
             exchanges: DashMap::new(),
             topology: Mutex::default(),
-            version: AtomicU64::new(1),
+            version: RouteVersion::default(),
             timers: Arc::default(),
             reveals: Arc::default(),
         });
@@ -70,7 +75,7 @@ impl Vhost {
             ("amq.match", ExchangeKind::Headers),
         ] {
             let name = ExchangeName::from_static(name);
-            vhost.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, ExchangeSpec::predeclared(kind))));
+            vhost.exchanges.insert(name.clone(), Arc::new(Exchange::new(vhost.core.next_exchange_id(), name, ExchangeSpec::predeclared(kind))));
         }
         vhost
     }
@@ -95,12 +100,17 @@ impl Vhost {
     }
 
     /// The version that cached routes are checked against.
-    pub(super) fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+    pub(super) fn route_version(&self) -> &RouteVersion {
+        &self.version
+    }
+
+    /// Rises with every change of queues, exchanges and bindings.
+    pub fn version(&self) -> u64 {
+        self.version.current()
     }
 
     fn routes_changed(&self) {
-        self.version.fetch_add(1, Ordering::AcqRel);
+        self.version.bump();
     }
 
     /// A queue by name, whoever may use it.
@@ -121,16 +131,11 @@ impl Vhost {
         })
     }
 
-    /// The routes for a key, before any filter; `None` if they depend on more than the key.
-    ///
-    /// # Errors
-    /// `NotFound` if the exchange does not exist.
-    pub(super) fn routes(&self, exchange: &ExchangeName, key: &RoutingKey) -> Result<Option<Arc<[Route]>>, EngineError> {
-        if exchange.is_default() {
-            let queue = self.queues.get(key.as_bytes()).map(|entry| Arc::clone(entry.value()));
-            return Ok(Some(queue.into_iter().map(Route::unfiltered).collect()));
+    /// Adds the queue that the default exchange routes a key to: the one of that name.
+    pub(super) fn route_by_name(&self, key: &RoutingKey, routes: &mut RouteSet<Target>) {
+        if let Some(queue) = self.queues.get(key.as_bytes()) {
+            routes.add(&Target(Arc::clone(queue.value()) as Arc<dyn Queue>), &[]);
         }
-        Ok(self.exchange(exchange)?.routes(key))
     }
 
     /// The queues that a message goes to, each once.
@@ -138,11 +143,15 @@ impl Vhost {
     /// # Errors
     /// `NotFound` if the exchange does not exist.
     pub(super) fn targets(&self, exchange: &ExchangeName, key: &RoutingKey, message: &Message) -> Result<Vec<Arc<dyn Queue>>, EngineError> {
-        let routes = match self.routes(exchange, key)? {
-            Some(routes) => routes,
-            None => self.exchange(exchange)?.routes_by_headers(message),
-        };
-        Ok(routes.iter().filter(|route| route.admits(message)).map(Route::queue).collect())
+        let mut routes = RouteSet::new();
+        if exchange.is_default() {
+            self.route_by_name(key, &mut routes);
+        } else {
+            self.exchange(exchange)?.route(key, message, &mut routes);
+        }
+        let tags = message.header(TAGS_HEADER);
+        let targets = routes.into_routes().into_iter().filter(|route| route.accepts(tags.as_deref()));
+        Ok(targets.map(|route| route.target.0).collect())
     }
 
     /// Shows the sends of a transaction once `commit` is on disk.

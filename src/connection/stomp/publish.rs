@@ -174,7 +174,7 @@ impl LoggedIn {
         let address = |exchange: &ExchangeName, key: Bytes| {
             routing_key(key).map(|routing_key| Address { exchange: exchange.compact(), routing_key: routing_key.compact() })
         };
-        let default = ExchangeName::default();
+        let default = ExchangeName::default_exchange();
         let (address, queue) = match Destination::parse(destination)? {
             Destination::Queue(name) => {
                 let spec = QueueSpec {

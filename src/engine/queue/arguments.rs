@@ -2,7 +2,7 @@
 
 use millpond_protocol::value::Value;
 
-use crate::engine::binding::Arguments;
+use crate::engine::arguments::Arguments;
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::name::{ExchangeName, QueueName, RoutingKey, VhostName};
 
@@ -72,12 +72,19 @@ fn invalid(argument: &str, why: impl Into<String>) -> EngineError {
 
 fn number(argument: &str, value: &Value, range: std::ops::RangeInclusive<i64>) -> Result<u64, EngineError> {
     let wrong = || invalid(argument, format!("expected a whole number from {} to {}, got {value}", range.start(), range.end()));
-    let number = value.as_int().filter(|number| range.contains(number)).ok_or_else(wrong)?;
+    let number = value.as_integer().and_then(|number| i64::try_from(number).ok()).filter(|number| range.contains(number)).ok_or_else(wrong)?;
     u64::try_from(number).map_err(|_| wrong())
 }
 
+fn boolean(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        _ => None,
+    }
+}
+
 fn text<'a>(argument: &str, value: &'a Value) -> Result<&'a [u8], EngineError> {
-    value.as_bytes().ok_or_else(|| invalid(argument, format!("expected a string, got {value}")))
+    value.as_text().map(AsRef::as_ref).ok_or_else(|| invalid(argument, format!("expected a string, got {value}")))
 }
 
 impl QueueArguments {
@@ -90,6 +97,7 @@ impl QueueArguments {
         const MILLENNIUM_MS: i64 = 1000 * 365 * 24 * 3600 * 1000;
         let mut parsed = Self::default();
         for (name, value) in arguments.iter() {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
             match name {
                 "x-message-ttl" => parsed.message_ttl_ms = Some(number(name, value, 0..=MILLENNIUM_MS)?),
                 "x-expires" => parsed.expires_ms = Some(number(name, value, 1..=MILLENNIUM_MS)?),
@@ -114,7 +122,7 @@ impl QueueArguments {
                     parsed.dead_letter_routing_key = Some(key);
                 }
                 "x-delivery-limit" => {
-                    let limit = value.as_int().ok_or_else(|| invalid(name, format!("expected a whole number, got {value}")))?;
+                    let limit = value.as_integer().ok_or_else(|| invalid(name, format!("expected a whole number, got {value}")))?;
                     // A negative limit is RabbitMQ's way to say: none.
                     parsed.delivery_limit = u64::try_from(limit).ok();
                 }
@@ -124,12 +132,12 @@ impl QueueArguments {
                 }
                 "x-single-active-consumer" => {
                     parsed.single_active_consumer =
-                        value.as_bool().ok_or_else(|| invalid(name, format!("expected true or false, got {value}")))?;
+                        boolean(value).ok_or_else(|| invalid(name, format!("expected true or false, got {value}")))?;
                 }
                 "x-queue-type" => match text(name, value)? {
                     b"classic" => {}
                     b"quorum" => {
-                        if arguments.get("x-delivery-limit").is_none() {
+                        if arguments.value("x-delivery-limit").is_none() {
                             parsed.delivery_limit = Some(QUORUM_DELIVERY_LIMIT);
                         }
                     }
@@ -166,10 +174,10 @@ fn described(value: Option<&Value>) -> String {
 /// `Inequivalent`, naming the first argument that differs and both values.
 pub(super) fn check_equivalent(queue: &QueueName, vhost: &VhostName, declared: &Arguments, received: &Arguments) -> Result<(), EngineError> {
     for name in KNOWN {
-        let (current, asked) = (declared.get(name), received.get(name));
-        let classic = |value: Option<&Value>| name == "x-queue-type" && value.is_none_or(|value| value.as_bytes() == Some(b"classic"));
+        let (current, asked) = (declared.value(name), received.value(name));
+        let classic = |value: Option<&Value>| name == "x-queue-type" && value.is_none_or(|value| value.as_text().is_some_and(|text| text.as_ref() == b"classic"));
         let same = match (current, asked) {
-            (Some(a), Some(b)) => a == b || (a.as_int().is_some() && a.as_int() == b.as_int()) || (a.as_bytes().is_some() && a.as_bytes() == b.as_bytes()),
+            (Some(a), Some(b)) => a == b || (a.as_integer().is_some() && a.as_integer() == b.as_integer()) || (a.as_text().is_some() && a.as_text() == b.as_text()),
             (None, None) => true,
             _ => classic(current) && classic(asked),
         };
@@ -196,16 +204,16 @@ mod tests {
     #[test]
     fn every_argument_is_read() {
         let parsed = QueueArguments::parse(&table(&[
-            ("x-message-ttl", Value::int(0)),
-            ("x-expires", Value::int(5)),
-            ("x-max-length", Value::int(7)),
+            ("x-message-ttl", Value::from(0)),
+            ("x-expires", Value::from(5)),
+            ("x-max-length", Value::from(7)),
             ("x-overflow", Value::text("reject-publish-dlx")),
             ("x-dead-letter-exchange", Value::text("")),
             ("x-dead-letter-routing-key", Value::text("dead")),
-            ("x-delivery-limit", Value::int(-1)),
+            ("x-delivery-limit", Value::from(-1)),
             ("x-queue-type", Value::text("quorum")),
-            ("x-max-priority", Value::int(9)),
-            ("x-unknown", Value::int(1)),
+            ("x-max-priority", Value::from(9)),
+            ("x-unknown", Value::from(1)),
         ]))
         .unwrap();
         assert_eq!(parsed.message_ttl_ms, Some(0));
@@ -219,11 +227,11 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_by_name() {
         for (name, value) in [
-            ("x-message-ttl", Value::int(-1)),
-            ("x-expires", Value::int(0)),
+            ("x-message-ttl", Value::from(-1)),
+            ("x-expires", Value::from(0)),
             ("x-max-length", Value::text("many")),
             ("x-overflow", Value::text("explode")),
-            ("x-max-priority", Value::int(256)),
+            ("x-max-priority", Value::from(256)),
             ("x-single-active-consumer", Value::text("maybe")),
             ("x-dead-letter-routing-key", Value::text("alone")),
         ] {
@@ -236,9 +244,9 @@ mod tests {
     #[test]
     fn a_redeclaration_must_ask_for_the_same_queue() {
         let (queue, vhost) = (QueueName::parse("orders").unwrap(), VhostName::parse("/").unwrap());
-        let declared = table(&[("x-message-ttl", Value::int(60000)), ("x-queue-type", Value::text("classic"))]);
-        assert_eq!(check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::int(60000)), ("x-free", Value::int(1))])), Ok(()));
-        let error = check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::int(30000))])).unwrap_err();
+        let declared = table(&[("x-message-ttl", Value::from(60000)), ("x-queue-type", Value::text("classic"))]);
+        assert_eq!(check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(60000)), ("x-free", Value::from(1))])), Ok(()));
+        let error = check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(30000))])).unwrap_err();
         assert_eq!(
             error.to_string(),
             "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'long' but current is the value '60000' of type 'long'"

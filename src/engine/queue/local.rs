@@ -7,14 +7,14 @@ use parking_lot::{Mutex, MutexGuard};
 use super::arguments::{self, QueueArguments};
 use super::state::{Effects, NotOutstanding, Refusal, State};
 use super::{Capabilities, Depth, Fate, PublishBatch, Queue};
-use crate::engine::binding::Arguments;
+use crate::engine::arguments::Arguments;
 use crate::engine::clock::Now;
 use crate::engine::consumer::{ConsumerId, ConsumerSpec};
 use crate::engine::dead_letter::Letter;
 use crate::engine::delivery::{Delivery, Outcome, Token};
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::message::{DeathReason, Message};
-use crate::engine::name::QueueName;
+use crate::engine::name::{QueueName, VhostName};
 use crate::engine::outbox::Outbox;
 use crate::engine::turn::Turn;
 use crate::engine::vhost::Vhost;
@@ -55,6 +55,7 @@ pub struct LocalQueue {
     id: QueueId,
     name: QueueName,
     vhost: Weak<Vhost>,
+    vhost_name: VhostName,
     spec: QueueSpec,
     parsed: QueueArguments,
     state: Mutex<State>,
@@ -124,32 +125,32 @@ impl OnTurn<'_, '_> {
             self.turn.unit().settle(self.queue.id, first, last);
         }
         let memory = &self.turn.core().memory;
-        match usize::try_from(self.charge.unsigned_abs()) {
-            Ok(bytes) if self.charge > 0 => memory.charge(bytes),
-            Ok(bytes) => memory.release(bytes),
-            Err(_) => {}
+        match self.charge {
+            0 => {}
+            taken @ 1.. => memory.charge(taken.unsigned_abs()),
+            given => memory.release(given.unsigned_abs()),
         }
     }
 }
 
 impl LocalQueue {
-    /// A queue, empty or with what recovery found.
-    ///
-    /// # Errors
-    /// A sentence, if a recovered message cannot be read.
+    /// An empty queue.
     pub(in crate::engine) fn new(
         id: QueueId,
         name: QueueName,
-        vhost: Weak<Vhost>,
+        (vhost, vhost_name): (Weak<Vhost>, VhostName),
         spec: QueueSpec,
         parsed: QueueArguments,
         now: Now,
     ) -> Arc<Self> {
         let state = State::new(parsed.clone(), spec.durability == Durability::Durable, now);
-        Arc::new_cyclic(|me| Self { me: me.clone(), id, name, vhost, spec, parsed, state: Mutex::new(state) })
+        Arc::new_cyclic(|me| Self { me: me.clone(), id, name, vhost, vhost_name, spec, parsed, state: Mutex::new(state) })
     }
 
     /// Fills the queue with what was on disk; `unclean` marks everything as perhaps delivered before.
+    ///
+    /// # Errors
+    /// A sentence, if a recovered message cannot be read.
     pub(in crate::engine) fn recover(&self, turn: &mut Turn<'_>, recovered: RecoveredQueue, unclean: bool) -> Result<(), String> {
         let mut messages = Vec::with_capacity(recovered.messages.len());
         for found in recovered.messages {
@@ -249,9 +250,9 @@ impl LocalQueue {
     ///
     /// # Errors
     /// `ResourceLocked` for another connection's exclusive queue, `Inequivalent` for a difference.
-    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec, vhost: &Vhost) -> Result<(), EngineError> {
+    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec) -> Result<(), EngineError> {
         let differs = |argument: &str, received: bool, current: bool| {
-            arguments::inequivalent(&self.name, vhost.name(), argument, format!("'{received}'"), format!("'{current}'"))
+            arguments::inequivalent(&self.name, &self.vhost_name, argument, format!("'{received}'"), format!("'{current}'"))
         };
         if self.spec.durability != asked.durability {
             let durable = |spec: &QueueSpec| spec.durability == Durability::Durable;
@@ -263,7 +264,7 @@ impl LocalQueue {
         if self.spec.auto_delete != asked.auto_delete {
             return Err(differs("auto_delete", asked.auto_delete, self.spec.auto_delete));
         }
-        arguments::check_equivalent(&self.name, vhost.name(), &self.spec.arguments, &asked.arguments)
+        arguments::check_equivalent(&self.name, &self.vhost_name, &self.spec.arguments, &asked.arguments)
     }
 
     /// Locks the queue for a transaction. Callers lock several in ascending id.
@@ -272,17 +273,15 @@ impl LocalQueue {
     }
 
     fn refused(&self, refusal: Refusal, message: &Message) -> EngineError {
-        let vhost = || self.vhost().map(|vhost| vhost.name().clone()).unwrap_or_default();
         match refusal {
-            Refusal::Full => EngineError::QueueFull { queue: self.name.clone(), vhost: vhost() },
+            Refusal::Full => EngineError::QueueFull { queue: self.name.clone(), vhost: self.vhost_name.clone() },
             Refusal::TooLarge(limit) => EngineError::MessageTooLarge { queue: self.name.clone(), size: message.size() as u64, limit },
             Refusal::Gone => self.gone(),
         }
     }
 
     fn gone(&self) -> EngineError {
-        let vhost = self.vhost().map(|vhost| vhost.name().clone()).unwrap_or_default();
-        EngineError::NotFound { kind: Kind::Queue, name: self.name.to_string(), vhost }
+        EngineError::NotFound { kind: Kind::Queue, name: self.name.to_string(), vhost: self.vhost_name.clone() }
     }
 }
 
@@ -399,7 +398,7 @@ impl Queue for LocalQueue {
             }
             let consumer = state.subscribe(now, spec, outbox).ok_or_else(|| EngineError::InUse {
                 queue: self.name.clone(),
-                vhost: self.vhost().map(|vhost| vhost.name().clone()).unwrap_or_default(),
+                vhost: self.vhost_name.clone(),
                 why: "a consumer holds it exclusively, or others consume from it and exclusive use was asked for",
             })?;
             state.dispatch(now, fx);

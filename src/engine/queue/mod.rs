@@ -13,13 +13,31 @@ mod arguments;
 mod local;
 mod ready;
 mod state;
-#[cfg(test)]
-mod state_properties;
+
+
 
 pub use super::consumer::{ConsumerId, ConsumerSpec};
 pub use super::delivery::{Delivery, Outcome, Token};
 pub use arguments::{Overflow, QueueArguments};
 pub use local::{Durability, LocalQueue, Owner, QueueSpec};
+
+/// A queue as the target of routes: equal if it is the same queue.
+#[derive(Clone, Debug)]
+pub struct Target(pub Arc<dyn Queue>);
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for Target {}
+
+impl std::hash::Hash for Target {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.id().hash(state);
+    }
+}
 
 /// What became of one message at its queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

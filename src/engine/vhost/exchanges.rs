@@ -3,36 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Bound, Vhost};
-use crate::engine::arguments::Arguments;
+use super::{Bound, Exchange, ExchangeSpec, Vhost};
 use crate::engine::binding::Binding;
 use crate::engine::definition::{self, Definition};
 use crate::engine::error::{EngineError, Kind};
-use crate::engine::exchange::{Exchange, ExchangeKind};
-use crate::engine::name::ExchangeName;
+use crate::engine::name::{ExchangeName, QueueName, RoutingKey};
 use crate::engine::principal::Principal;
 use crate::engine::queue::{Durability, LocalQueue, Queue};
 use crate::engine::turn::Turn;
-
-/// What an exchange is declared as.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExchangeSpec {
-    /// Direct, fanout, topic or headers.
-    pub kind: ExchangeKind,
-    /// Durable or transient.
-    pub durability: Durability,
-    /// It goes when its last binding goes.
-    pub auto_delete: bool,
-    /// The `x-` table.
-    pub arguments: Arguments,
-}
-
-impl ExchangeSpec {
-    /// The spec of an `amq.` exchange: there from the start, in every vhost, so never stored.
-    pub(super) fn predeclared(kind: ExchangeKind) -> Self {
-        Self { kind, durability: Durability::Durable, auto_delete: false, arguments: Arguments::default() }
-    }
-}
 
 impl Vhost {
     /// An exchange that `who` may publish to with this key.
@@ -43,7 +21,7 @@ impl Vhost {
         &self,
         who: &Principal,
         exchange: &ExchangeName,
-        key: &crate::engine::name::RoutingKey,
+        key: &RoutingKey,
     ) -> Result<(), EngineError> {
         who.may_write_exchange(exchange)?;
         if exchange.is_default() {
@@ -88,8 +66,42 @@ impl Vhost {
     /// Puts an exchange into the vhost; its definition is the caller's affair.
     pub(in crate::engine) fn add_exchange(&self, name: &ExchangeName, spec: &ExchangeSpec) {
         let name = name.compact();
-        self.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, spec.clone())));
+        self.exchanges.insert(name.clone(), Arc::new(Exchange::new(self.core.next_exchange_id(), name, spec.clone())));
         self.routes_changed();
+    }
+
+    /// Checks that `who` may bind the queue of this name, there or not, to an exchange that must be there.
+    ///
+    /// # Errors
+    /// As [`Vhost::bind`].
+    pub fn check_bind(&self, who: &Principal, exchange: &ExchangeName, queue: &QueueName, key: &[u8]) -> Result<(), EngineError> {
+        who.may_write_queue(queue)?;
+        who.may_read_exchange(exchange)?;
+        if exchange.is_default() {
+            return Err(EngineError::AccessRefused { why: "operation not permitted on the default exchange".to_owned() });
+        }
+        who.may_read_topic(exchange, key)?;
+        self.exchange(exchange).map(|_| ())
+    }
+
+    /// Makes `binding` the only one from the exchange to the queue: what a subscription asks for now.
+    ///
+    /// # Errors
+    /// As [`Vhost::bind`].
+    pub fn bind_only(
+        &self,
+        turn: &mut Turn<'_>,
+        who: &Principal,
+        exchange: &ExchangeName,
+        queue: &Arc<LocalQueue>,
+        binding: Binding,
+    ) -> Result<(), EngineError> {
+        let others = self.bindings(exchange, queue);
+        self.bind(turn, who, exchange, queue, binding.clone())?;
+        if others.iter().any(|other| *other != binding) {
+            self.unbind(turn, who, exchange, queue, |other| *other != binding)?;
+        }
+        Ok(())
     }
 
     /// Binds a queue to an exchange. Binding the same again changes nothing.
@@ -106,12 +118,7 @@ impl Vhost {
         queue: &Arc<LocalQueue>,
         binding: Binding,
     ) -> Result<(), EngineError> {
-        who.may_write_queue(queue.name())?;
-        who.may_read_exchange(exchange)?;
-        if exchange.is_default() {
-            return Err(EngineError::AccessRefused { why: "operation not permitted on the default exchange".to_owned() });
-        }
-        who.may_read_topic(exchange, binding.key().as_bytes())?;
+        self.check_bind(who, exchange, queue.name(), binding.key().as_bytes())?;
         turn.open_unit();
         let mut topology = self.topology.lock();
         let source = self.exchange(exchange)?;
@@ -173,7 +180,7 @@ impl Vhost {
             bound.retain(|bound| {
                 let goes = bound.exchange == *exchange && chosen(&bound.binding);
                 if goes {
-                    source.unbind(&bound.binding, queue.id());
+                    source.unbind(&bound.binding, queue);
                     if let Some(record) = bound.record {
                         turn.undefine(definition::binding_key(record));
                     }

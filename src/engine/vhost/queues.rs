@@ -113,7 +113,7 @@ impl Vhost {
     ) -> Result<Declared, EngineError> {
         self.check_owner(&queue, who)?;
         if mismatch == Mismatch::Error {
-            queue.check_equivalent(spec, self)?;
+            queue.check_equivalent(spec)?;
         }
         queue.touch(turn);
         Ok(Declared { queue, created: false })
@@ -129,7 +129,7 @@ impl Vhost {
         parsed: QueueArguments,
     ) -> Arc<LocalQueue> {
         let name = name.compact();
-        let queue = LocalQueue::new(id, name.clone(), self.me.clone(), spec.clone(), parsed, turn.now);
+        let queue = LocalQueue::new(id, name.clone(), (self.me.clone(), self.name.clone()), spec.clone(), parsed, turn.now);
         self.queues.insert(name, Arc::clone(&queue));
         // Arms the timer of x-expires.
         queue.touch(turn);
@@ -149,19 +149,19 @@ impl Vhost {
     }
 
     /// Deletes an exclusive queue of a connection that closes.
-    pub fn delete_exclusive(&self, turn: &mut Turn<'_>, queue: &LocalQueue) {
+    pub fn delete_exclusive(&self, turn: &mut Turn<'_>, queue: &Arc<LocalQueue>) {
         self.remove_queue(turn, queue);
     }
 
     /// Deletes an auto-delete or expired queue, unless a consumer came meanwhile.
-    pub(in crate::engine) fn delete_unused(&self, turn: &mut Turn<'_>, queue: &LocalQueue) {
+    pub(in crate::engine) fn delete_unused(&self, turn: &mut Turn<'_>, queue: &Arc<LocalQueue>) {
         if queue.is_unused() {
             tracing::debug!(vhost = %self.name, queue = %queue.name(), "queue deleted: nobody uses it any more");
             self.remove_queue(turn, queue);
         }
     }
 
-    fn remove_queue(&self, turn: &mut Turn<'_>, queue: &LocalQueue) -> usize {
+    fn remove_queue(&self, turn: &mut Turn<'_>, queue: &Arc<LocalQueue>) -> usize {
         turn.open_unit();
         let mut topology = self.topology.lock();
         match self.queues.entry(queue.name().clone()) {
@@ -175,7 +175,7 @@ impl Vhost {
         let mut sources: Vec<ExchangeName> = Vec::new();
         for bound in bound {
             if let Ok(exchange) = self.exchange(&bound.exchange) {
-                exchange.unbind(&bound.binding, queue.id());
+                exchange.unbind(&bound.binding, queue);
             }
             if let Some(record) = bound.record {
                 turn.undefine(definition::binding_key(record));

@@ -1,0 +1,35 @@
+//! Log lines on standard error, for people or for programs.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use crate::config::{Log, LogFormat};
+
+/// Installs the program's logger; a second call changes nothing.
+///
+/// A JSON line has `timestamp`, `level`, `message` and the event's fields at its top level. A text line has colours
+/// when standard error is a terminal and `NO_COLOR` is unset.
+pub(super) fn start(log: &Log) {
+    let filter = EnvFilter::builder().parse_lossy(&log.level);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false);
+    let installed = match log.format {
+        LogFormat::Text => {
+            let colours = io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            lines.with_ansi(colours).with_timer(SystemTime).try_init()
+        }
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+    };
+    // Only fails when a logger is there already, which then goes on.
+    let _ = installed;
+}

@@ -1,0 +1,90 @@
+//! The command line: what was asked, where settings come from, and what the exit code says.
+//!
+//! Exit codes: 0 done, 1 failed (a sentence on standard error says why), 2 the command line or configuration is wrong.
+
+mod check_config;
+mod client;
+mod consume;
+mod logging;
+mod publish;
+mod serve;
+mod settings;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use settings::SettingFlags;
+
+/// The program's arguments.
+#[derive(Debug, Parser)]
+#[command(name = "millpond", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    settings: SettingFlags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients (what happens without a command)
+    Serve(SettingFlags),
+    /// Check the configuration without starting anything
+    CheckConfig(SettingFlags),
+    /// Send messages from the shell
+    Publish(publish::PublishArguments),
+    /// Print messages as they come
+    Consume(consume::ConsumeArguments),
+}
+
+/// Why a command failed: the exit code and the sentence for standard error.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    sentence: String,
+}
+
+impl Failure {
+    /// Something went wrong while running.
+    fn running(error: impl fmt::Display) -> Self {
+        Self {
+            code: 1,
+            sentence: error.to_string(),
+        }
+    }
+
+    /// The command line or configuration is wrong.
+    fn usage(error: impl fmt::Display) -> Self {
+        Self {
+            code: 2,
+            sentence: error.to_string(),
+        }
+    }
+}
+
+/// Runs the program as its command line says, to its end.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let settings = arguments.settings;
+    let done = match arguments.command {
+        None => serve::run(&settings.sources()),
+        Some(Command::Serve(inner)) => serve::run(&settings.over(inner).sources()),
+        Some(Command::CheckConfig(inner)) => check_config::run(&settings.over(inner).sources()),
+        Some(Command::Publish(arguments)) => settings
+            .refuse()
+            .and_then(|()| client::run(publish::run(&arguments))),
+        Some(Command::Consume(arguments)) => settings
+            .refuse()
+            .and_then(|()| client::run(consume::run(&arguments))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.sentence);
+            ExitCode::from(failure.code)
+        }
+    }
+}
