@@ -69,10 +69,13 @@ struct QueueCut {
     forgotten: bool,
 }
 
+/// An enqueue, until it is cancelled.
+type Slot = Option<(QueueId, Seq, Arc<dyn Payload>)>;
+
 /// Decides what to write of `operations`.
 pub(super) fn plan(operations: impl IntoIterator<Item = Operation>, stored: &dyn Stored) -> Plan {
     let mut plan = Plan::default();
-    let mut slots: Vec<Option<(QueueId, Seq, Arc<dyn Payload>)>> = Vec::new();
+    let mut slots: Vec<Slot> = Vec::new();
     let mut queues = Queues::default();
     let mut definitions: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
     for operation in operations {
@@ -124,7 +127,7 @@ fn cut_queue(
     queue: QueueId,
     mut cut: QueueCut,
     stored: &dyn Stored,
-    slots: &mut [Option<(QueueId, Seq, Arc<dyn Payload>)>],
+    slots: &mut [Slot],
     plan: &mut Plan,
 ) {
     if cut.forgotten {
@@ -177,7 +180,7 @@ fn cut_queue(
 }
 
 /// Joins the enqueues of one payload into one message, in order of first appearance.
-fn gather(slots: Vec<Option<(QueueId, Seq, Arc<dyn Payload>)>>) -> Vec<Message> {
+fn gather(slots: Vec<Slot>) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     // Addresses are unambiguous while `messages` holds every payload it has an entry for.
     let mut seen: HashMap<usize, usize> = HashMap::new();

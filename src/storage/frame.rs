@@ -73,7 +73,7 @@ impl Placement {
             pieces,
             len,
         } = self;
-        [commit.0, u64::from(part), u64::from(pieces), len].map(|number| varint::put(out, number));
+        varint::put_all(out, [commit.0, u64::from(part), u64::from(pieces), len]);
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -300,7 +300,7 @@ pub(super) fn put_settled(out: &mut Vec<u8>, queue: QueueId, ranges: &[(Seq, Seq
 
 pub(super) fn put_returned(out: &mut Vec<u8>, queue: QueueId, seq: Seq, count: u32) {
     out.push(RETURNED);
-    [queue.0, seq.0, u64::from(count)].map(|number| varint::put(out, number));
+    varint::put_all(out, [queue.0, seq.0, u64::from(count)]);
 }
 
 pub(super) fn put_forgotten(out: &mut Vec<u8>, queue: QueueId) {
@@ -331,7 +331,7 @@ pub(super) fn put_directory(
     out.extend_from_slice(&checksum.to_be_bytes());
     varint::put(out, runs.len() as u64);
     for run in runs {
-        [run.queue.0, run.first.0, run.last.0 - run.first.0].map(|number| varint::put(out, number));
+        varint::put_all(out, [run.queue.0, run.first.0, run.last.0 - run.first.0]);
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) struct StoredBlock {
 }
 
 /// What a commit changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Effect {
     pub(super) commit: LogIndex,
     /// The checksum of the final part.
@@ -71,8 +71,6 @@ pub(super) struct BlockIndex {
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     pub(super) queues: BTreeSet<QueueId>,
-    /// Buckets of blocks; see [`bucket_of`].
-    pub(super) buckets: BTreeSet<u64>,
     /// The last word on each definition.
     pub(super) definitions: HashMap<Vec<u8>, Option<Vec<u8>>>,
 }
@@ -81,17 +79,13 @@ pub(super) struct Dirty {
 const BUCKET_COMMITS: u64 = 64;
 
 /// The bucket a block is listed in.
-pub(super) fn bucket_of(id: BlockId) -> u64 {
+fn bucket_of(id: BlockId) -> u64 {
     id.commit.0 / BUCKET_COMMITS
 }
 
-/// The blocks a bucket lists.
-fn bucket_range(bucket: u64) -> std::ops::Range<BlockId> {
-    let from = |bucket: u64| BlockId {
-        commit: LogIndex(bucket * BUCKET_COMMITS),
-        part: 0,
-    };
-    from(bucket)..from(bucket + 1)
+/// The first commit of a bucket.
+pub(super) fn bucket_start(bucket: u64) -> LogIndex {
+    LogIndex(bucket.saturating_mul(BUCKET_COMMITS))
 }
 
 /// Everything the log holds that is not settled.
@@ -136,14 +130,28 @@ impl Index {
     }
 
     /// Adds a block whose messages all live.
-    pub(super) fn add_block(&mut self, commit: LogIndex, block: StoredBlock) {
+    fn add_block(&mut self, commit: LogIndex, block: StoredBlock) {
+        let live = block.runs.clone();
+        self.add(commit, block, &live);
+    }
+
+    /// Adds a block that a checkpoint knew, of whose messages `live` are left.
+    pub(super) fn restore_block(&mut self, commit: LogIndex, block: StoredBlock, live: &[Run]) {
+        self.add(commit, block, live);
+    }
+
+    fn add(&mut self, commit: LogIndex, block: StoredBlock, runs: &[Run]) {
         let id = BlockId {
             commit,
             part: block.part,
         };
         let mut live = 0;
-        for run in &block.runs {
+        for run in runs {
             self.touch(run.queue, run.last);
+            if self.holds_any(run.queue, run.first, run.last) {
+                // Numbers are never used twice; if they are, the later message is the one that lives.
+                self.settle(run.queue, run.first, run.last);
+            }
             let queue = self.queues.entry(run.queue).or_default();
             queue.live.insert(
                 run.first.0,
@@ -155,27 +163,52 @@ impl Index {
             live += run.last.0 - run.first.0 + 1;
         }
         self.bytes += u64::from(block.len);
-        self.blocks.insert(
-            id,
-            BlockIndex {
-                checksum: block.checksum,
-                len: block.len,
-                live,
-                runs: block.runs.into(),
-                placed: Box::from(block.placed.as_slice()),
-            },
-        );
+        let placed = Box::from(block.placed.as_slice());
+        let index = BlockIndex {
+            checksum: block.checksum,
+            len: block.len,
+            live,
+            runs: block.runs.into(),
+            placed,
+        };
+        self.blocks.insert(id, index);
         for (queue, seq, placement) in block.placed {
-            self.queues
-                .entry(queue)
-                .or_default()
-                .placed
-                .insert(seq.0, placement);
-            for piece in placement.blocks() {
-                self.add_live(piece, 1);
+            if self.lives_in(queue, seq, id) {
+                self.queues
+                    .entry(queue)
+                    .or_default()
+                    .placed
+                    .insert(seq.0, placement);
+                placement.blocks().for_each(|piece| self.add_live(piece, 1));
             }
         }
         self.note_if_dead(id);
+    }
+
+    /// Adds a queue that a checkpoint knew.
+    pub(super) fn restore_queue(
+        &mut self,
+        queue: QueueId,
+        next: Seq,
+        returned: impl IntoIterator<Item = (Seq, u32)>,
+    ) {
+        let index = self.queues.entry(queue).or_default();
+        index.next = index.next.max(next.0);
+        index.returned = returned
+            .into_iter()
+            .map(|(seq, count)| (seq.0, count))
+            .collect();
+        self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
+    }
+
+    /// Adds a definition that a checkpoint knew.
+    pub(super) fn restore_definition(&mut self, key: Vec<u8>) {
+        self.definitions.insert(key);
+    }
+
+    /// Makes sure that queue identities below `next` are never given again.
+    pub(super) fn restore_next_queue(&mut self, next: u64) {
+        self.next_queue = self.next_queue.max(next);
     }
 
     fn touch(&mut self, queue: QueueId, last: Seq) {
@@ -265,15 +298,103 @@ impl Index {
         self.dirty.queues.insert(queue);
     }
 
-    /// How many messages live.
-    #[cfg(test)]
-    pub(super) fn live(&self, queue: QueueId) -> Vec<(u64, u64)> {
-        let runs = self
-            .queues
-            .get(&queue)
-            .into_iter()
-            .flat_map(|index| &index.live);
-        runs.map(|(&first, live)| (first, live.last)).collect()
+    /// Whether a message lives and its frame is in the given block.
+    pub(super) fn lives_in(&self, queue: QueueId, seq: Seq, block: BlockId) -> bool {
+        let index = self.queues.get(&queue);
+        index
+            .and_then(|index| index.first_overlap(seq.0, seq.0))
+            .is_some_and(|(_, live)| live.block == block)
+    }
+
+    /// The parts of a block's run that live.
+    pub(super) fn live_parts(&self, run: Run, block: BlockId) -> Vec<(Seq, Seq)> {
+        let Some(index) = self.queues.get(&run.queue) else {
+            return Vec::new();
+        };
+        let mut parts = Vec::new();
+        let mut from = run.first.0;
+        while let Some((start, live)) = index.first_overlap(from, run.last.0) {
+            if live.block == block {
+                parts.push((Seq(start.max(from)), Seq(live.last.min(run.last.0))));
+            }
+            match live.last.checked_add(1) {
+                Some(next) if next <= run.last.0 => from = next,
+                _ => break,
+            }
+        }
+        parts
+    }
+
+    /// Every queue of which anything is stored.
+    pub(super) fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueIndex)> {
+        self.queues.iter().map(|(&queue, index)| (queue, index))
+    }
+
+    pub(super) fn queue(&self, queue: QueueId) -> Option<&QueueIndex> {
+        self.queues.get(&queue)
+    }
+
+    /// Above every queue identity seen.
+    pub(super) fn next_queue(&self) -> u64 {
+        self.next_queue
+    }
+
+    /// The blocks something needs, in order.
+    pub(super) fn live_blocks(&self) -> impl Iterator<Item = (BlockId, &BlockIndex)> {
+        self.blocks
+            .iter()
+            .map(|(&id, block)| (id, block))
+            .filter(|(_, block)| block.live > 0)
+    }
+
+    /// The live blocks of a bucket, in order.
+    pub(super) fn bucket(&self, bucket: u64) -> impl Iterator<Item = (BlockId, &BlockIndex)> {
+        let from = |bucket| BlockId {
+            commit: bucket_start(bucket),
+            part: 0,
+        };
+        let blocks = self
+            .blocks
+            .range(from(bucket)..from(bucket.saturating_add(1)));
+        blocks
+            .map(|(&id, block)| (id, block))
+            .filter(|(_, block)| block.live > 0)
+    }
+
+    /// The buckets whose list of live blocks is another than when commit `since` was the last.
+    pub(super) fn changed_buckets(&self, since: LogIndex) -> BTreeSet<u64> {
+        let after = BlockId {
+            commit: LogIndex(since.0 + 1),
+            part: 0,
+        };
+        let gone = self.dead.range(..after).copied();
+        let new = self
+            .blocks
+            .range(after..)
+            .filter(|(_, block)| block.live > 0)
+            .map(|(&id, _)| id);
+        gone.chain(new).map(bucket_of).collect()
+    }
+
+    /// What changed since the last call.
+    pub(super) fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Blocks nothing needs any more.
+    pub(super) fn dead(&self) -> impl Iterator<Item = BlockId> {
+        self.dead.iter().copied()
+    }
+
+    /// Lets go of the dead blocks, which the caller removes.
+    pub(super) fn bury(&mut self) {
+        for id in std::mem::take(&mut self.dead) {
+            self.bytes -= self
+                .blocks
+                .remove(&id)
+                .map_or(0, |block| u64::from(block.len));
+        }
+        self.dead_bytes = 0;
     }
 
     /// (blocks, their bytes, bytes of those only waiting for removal)
@@ -287,6 +408,28 @@ impl Index {
 }
 
 impl QueueIndex {
+    /// Above every number ever stored.
+    pub(super) fn next(&self) -> Seq {
+        Seq(self.next)
+    }
+
+    /// Live messages as (first, last), those of several blocks joined where the numbers are consecutive.
+    pub(super) fn live_ranges(&self) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (&first, live) in &self.live {
+            match ranges.last_mut() {
+                Some(range) if range.1.checked_add(1) == Some(first) => range.1 = live.last,
+                _ => ranges.push((first, live.last)),
+            }
+        }
+        ranges
+    }
+
+    /// Live messages that were returned, with how often.
+    pub(super) fn returned(&self) -> &BTreeMap<u64, u32> {
+        &self.returned
+    }
+
     /// The first run of live messages that overlaps a range.
     fn first_overlap(&self, first: u64, last: u64) -> Option<(u64, Live)> {
         let before = self

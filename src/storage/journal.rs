@@ -76,7 +76,7 @@ pub struct JournalStats {
     pub last_commit: u64,
 }
 
-const RUN: u8 = 0;
+/// What is asked of the writer; 0 is to go on.
 const CLOSE: u8 = 1;
 const ABANDON: u8 = 2;
 
@@ -223,14 +223,19 @@ impl Journal {
         Self::start(store, options, None)
     }
 
-    /// As [`Journal::open`], with the marker file that says how far the store must reach, and whatever
-    /// must live as long as the writer (the directory's lock).
+    /// As [`Journal::open`], with the marker file that says how far the store must reach.
     pub(super) fn start(
         mut store: Box<dyn Store>,
         options: JournalOptions,
-        marker: Option<Marker>,
+        mut marker: Option<Marker>,
     ) -> Result<(Self, Recovered), StorageError> {
-        let (state, recovered) = recovery::recover(store.as_mut(), marker.as_ref())?;
+        let (state, recovered) = writer::guarded("reading what it holds", || {
+            recovery::recover(store.as_mut(), marker.as_ref())
+        })?;
+        // From here on the marker must be there: whatever is promised next can only be missed with it.
+        if let Some(marker) = &mut marker {
+            marker.write(state.identity, state.last)?;
+        }
         let shared = Arc::new(Shared::default());
         shared.number.store(1, Ordering::Relaxed);
         let backlog_limit_bytes = options.backlog_limit_bytes;

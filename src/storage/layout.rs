@@ -5,15 +5,16 @@
 //! to, goes to blocks of its own ahead of the frames that refer to it. Everything that is no message comes
 //! last, then a directory of all blocks but the final one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::block::{self, BODY_MAX, BlockId, Final, HEADER_LEN};
 use super::cut::{Message, Plan};
-use super::frame::{self, LIST_MAX, OVERHEAD_MAX, Placement, Run};
+use super::frame::{self, LIST_MAX, OVERHEAD_MAX, Placement};
 use super::index::{Effect, StoredBlock};
+use super::runs::Runs;
 use super::varint;
 use super::{LogIndex, QueueId, Seq, StorageError};
-use std::borrow::Cow;
 
 /// The longest payload, or record, that shares a block with others.
 const INLINE_MAX: usize = BODY_MAX / 2;
@@ -87,19 +88,17 @@ fn own_blocks(messages: &[Message]) -> HashMap<QueueId, Builder> {
 /// A block being filled.
 struct Builder {
     octets: Vec<u8>,
-    runs: Vec<Run>,
-    /// The last run of each queue, once there are several queues.
-    last_runs: HashMap<QueueId, usize>,
+    runs: Runs,
     placed: Vec<(QueueId, Seq, Placement)>,
     control: bool,
 }
 
 impl Default for Builder {
     fn default() -> Self {
+        let octets = vec![0; HEADER_LEN];
         Self {
-            octets: vec![0; HEADER_LEN],
-            runs: Vec::new(),
-            last_runs: HashMap::new(),
+            octets,
+            runs: Runs::default(),
             placed: Vec::new(),
             control: false,
         }
@@ -113,29 +112,6 @@ impl Builder {
 
     fn has_room(&self, octets: usize) -> bool {
         self.octets.len() + octets <= HEADER_LEN + BODY_MAX
-    }
-
-    /// Notes that the block holds a message.
-    fn refer(&mut self, queue: QueueId, seq: Seq) {
-        let follows = |run: &Run| run.queue == queue && run.last.0.checked_add(1) == Some(seq.0);
-        if let Some(run) = self.runs.last_mut()
-            && follows(run)
-        {
-            run.last = seq;
-            return;
-        }
-        if let Some(&place) = self.last_runs.get(&queue)
-            && follows(&self.runs[place])
-        {
-            self.runs[place].last = seq;
-            return;
-        }
-        self.last_runs.insert(queue, self.runs.len());
-        self.runs.push(Run {
-            queue,
-            first: seq,
-            last: seq,
-        });
     }
 }
 
@@ -172,7 +148,7 @@ impl Layout<'_, '_> {
         {
             let result = self.make_room(&mut builder, room);
             frame::put_message(&mut builder.octets, references, payload);
-            builder.refer(queue, message.reference.1);
+            builder.runs.add(queue, message.reference.1);
             self.own.insert(queue, builder);
             return result;
         }
@@ -180,7 +156,7 @@ impl Layout<'_, '_> {
         frame::put_message(&mut builder.octets, references, payload);
         references
             .iter()
-            .for_each(|&(queue, seq)| builder.refer(queue, seq));
+            .for_each(|&(queue, seq)| builder.runs.add(queue, seq));
         Ok(())
     }
 
@@ -190,7 +166,7 @@ impl Layout<'_, '_> {
             let builder = self.shared(OVERHEAD_MAX + references.len() * 2 * varint::LEN_MAX)?;
             frame::put_placed(&mut builder.octets, placement, references);
             for &(queue, seq) in references {
-                builder.refer(queue, seq);
+                builder.runs.add(queue, seq);
                 builder.placed.push((queue, seq, placement));
             }
         }
@@ -318,7 +294,7 @@ impl Layout<'_, '_> {
             checksum,
             len: u32::try_from(builder.octets.len()).expect("a block has at most 64 KiB"),
             control: builder.control,
-            runs: builder.runs,
+            runs: builder.runs.into_vec(),
             placed: builder.placed,
         });
         (self.sink)(id, builder.octets)?;

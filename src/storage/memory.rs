@@ -1,13 +1,12 @@
 //! A store in memory: for brokers that need no disk, and for tests.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Change, StorageError, Store, StoreRead, StoreStats};
+use super::{Change, StorageError, Store, StoreRead, StoreStats, Visit};
 
 /// How many entries a scan copies out of the map at a time, so that it never holds the lock for long.
 const SCAN_PAGE: usize = 256;
@@ -96,12 +95,7 @@ impl StoreRead for MemoryStore {
         Ok(self.map.read().get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
         let mut from = from.to_vec();
         while from.as_slice() < to {
             let page: Vec<(Vec<u8>, Bytes)> = self

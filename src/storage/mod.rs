@@ -21,17 +21,28 @@
 //! | `memory`, `sled`, `faulty` | the stores |
 //! | `directory`, `lock`, `marker`, `disk` | the data directory, and what guards it |
 
+mod batch;
 mod block;
+mod checkpoint;
 mod commit;
 mod cut;
+mod directory;
+mod disk;
 mod error;
+mod faulty;
 mod frame;
 mod index;
 mod journal;
 mod layout;
+mod lock;
 mod marker;
 mod memory;
+mod meta;
+mod page;
 mod recovery;
+mod replay;
+mod runs;
+mod sled;
 mod varint;
 mod writer;
 
@@ -42,10 +53,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::commit::Unit;
+pub use self::directory::{DirectoryOptions, open_directory};
+pub use self::disk::{Reserve, available_bytes};
 pub use self::error::StorageError;
+pub use self::faulty::{Faults, FaultyStore};
 pub use self::journal::{Journal, JournalOptions, JournalStats};
 pub use self::memory::MemoryStore;
 pub use self::recovery::{Loss, Recovered, RecoveredMessage, RecoveredQueue};
+pub use self::sled::{SledOptions, SledStore};
 
 /// The largest value ever given to a [`Store`], in bytes; longer messages are cut into pieces.
 ///
@@ -150,6 +165,9 @@ pub trait Store: Send {
     fn maintain(&mut self) -> Result<(), StorageError>;
 }
 
+/// What a scan calls for each key and value; it breaks to end the scan.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// Reads from a [`Store`].
 pub trait StoreRead: Send + Sync {
     /// The value of a key.
@@ -162,10 +180,5 @@ pub trait StoreRead: Send + Sync {
     ///
     /// # Errors
     /// The store could not be read.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError>;
 }

@@ -13,6 +13,13 @@ pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value.to_le_bytes()[0]);
 }
 
+/// Appends each of `values`.
+pub(super) fn put_all<const N: usize>(out: &mut Vec<u8>, values: [u64; N]) {
+    for value in values {
+        put(out, value);
+    }
+}
+
 /// Reads octets from the front of a slice. Every method returns `None` when too few are left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a>(&'a [u8]);

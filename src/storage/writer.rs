@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use super::batch::Batch;
 use super::block::BlockId;
 use super::commit::{self, Operation, Pending};
 use super::journal::{JournalOptions, Shared};
@@ -18,8 +19,6 @@ use super::marker::Marker;
 use super::recovery::State;
 use super::{Change, LogIndex, StorageError, Store, Waiter, cut, layout};
 
-/// How many bytes of blocks are handed to the store at a time; bounds the memory a big commit takes.
-const WRITE_BYTES: usize = 4 << 20;
 /// How many operations' room is kept for the next commit after a burst.
 const SPARE_OPERATIONS: usize = 64 * 1024;
 
@@ -29,6 +28,8 @@ pub(super) struct Writer {
     state: State,
     options: JournalOptions,
     marker: Option<Marker>,
+    /// The commit of the last checkpoint.
+    checkpointed: LogIndex,
     /// Emptied by one cut, filled again after the next.
     spare: Pending,
     /// Who waited for the commit that failed.
@@ -81,6 +82,7 @@ impl Writer {
         options: JournalOptions,
         marker: Option<Marker>,
     ) -> Self {
+        let checkpointed = state.checkpointer.covered;
         let (spare, orphans) = (Pending::default(), Vec::new());
         let mut writer = Self {
             shared,
@@ -88,6 +90,7 @@ impl Writer {
             state,
             options,
             marker,
+            checkpointed,
             spare,
             orphans,
         };
@@ -195,20 +198,14 @@ impl Writer {
         }
         let messages = plan.messages.len() as u64;
         let commit = LogIndex(self.state.last.0 + 1);
-        let mut batch = Batch {
-            store: self.store.as_mut(),
-            changes: Vec::new(),
-            bytes: 0,
-            written: 0,
-        };
-        let effect = layout::lay_out(plan, commit, self.state.checksum, &mut |id, octets| {
-            batch.put(id, octets)
-        })?;
-        batch.flush()?;
-        let written = batch.written;
+        let mut batch = Batch::new(self.store.as_mut());
+        let mut sink = |id: BlockId, octets| batch.push(Change::Put(id.key(), octets));
+        let effect = layout::lay_out(plan, commit, self.state.checksum, &mut sink)?;
+        let written = batch.finish()?;
         self.store.sync()?;
         self.state.last = commit;
         self.state.checksum = effect.checksum;
+        self.state.bytes_since_checkpoint += written;
         self.state.index.apply(effect);
         self.publish_stats(|stats| {
             stats.commits += 1;
@@ -222,11 +219,50 @@ impl Writer {
 
     /// What has to be done between commits, with nobody waiting for it.
     fn housekeep(&mut self) -> Result<(), StorageError> {
+        let since = self.state.last.0 - self.checkpointed.0;
+        let (_, _, dead_bytes) = self.state.index.totals();
+        let Self { options, state, .. } = self;
+        if since >= options.checkpoint_commits
+            || state.bytes_since_checkpoint >= options.checkpoint_bytes
+            || dead_bytes >= options.checkpoint_dead_bytes
+        {
+            return self.checkpoint(false);
+        }
+        match &mut self.marker {
+            Some(marker) if marker.is_due(state.last, options.marker_interval) => {
+                marker.write(state.identity, state.last)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn checkpoint(&mut self, clean: bool) -> Result<(), StorageError> {
+        let State {
+            index,
+            checkpointer,
+            last,
+            checksum,
+            ..
+        } = &mut self.state;
+        let written = checkpointer.write(self.store.as_mut(), index, *last, *checksum, clean)?;
+        self.checkpointed = *last;
+        self.state.bytes_since_checkpoint = 0;
+        if let Some(marker) = &mut self.marker {
+            marker.write(self.state.identity, self.state.last)?;
+        }
+        self.publish_stats(|stats| {
+            stats.checkpoints += 1;
+            stats.syncs += 2;
+            stats.bytes_written += written;
+        });
         Ok(())
     }
 
+    /// The last words of an orderly close.
     fn finish(&mut self) -> Result<(), StorageError> {
-        Ok(())
+        self.checkpoint(true)?;
+        self.store.maintain()?;
+        self.store.sync()
     }
 
     fn publish_stats(&mut self, change: impl FnOnce(&mut super::JournalStats)) {
@@ -240,43 +276,19 @@ impl Writer {
     }
 }
 
-/// Blocks on their way to the store.
-struct Batch<'a> {
-    store: &'a mut dyn Store,
-    changes: Vec<Change>,
-    bytes: usize,
-    written: u64,
-}
-
-impl Batch<'_> {
-    fn put(&mut self, id: BlockId, octets: Vec<u8>) -> Result<(), StorageError> {
-        self.bytes += octets.len();
-        self.written += octets.len() as u64;
-        self.changes.push(Change::Put(id.key(), octets));
-        if self.bytes >= WRITE_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), StorageError> {
-        self.bytes = 0;
-        self.store.write(std::mem::take(&mut self.changes))
-    }
-}
-
 /// Wakes each waiter once, even if one of them panics.
 ///
 /// # Errors
 /// The panic of a waiter.
 fn wake_all(waiters: &mut Vec<Arc<dyn Waiter>>) -> Result<(), StorageError> {
     commit::coalesce(waiters);
-    waiters.drain(..).fold(Ok(()), |result, waiter| {
+    let mut result = Ok(());
+    for waiter in waiters.drain(..) {
         let woken = guarded("waking a waiter", || {
             waiter.commit_settled();
             Ok(())
         });
-        result.and(woken)
-    })
+        result = result.and(woken);
+    }
+    result
 }

@@ -1,0 +1,130 @@
+//! The data directory: what is in it, and opening it safely.
+//!
+//! | entry | what it is |
+//! |---|---|
+//! | `store/` | the database |
+//! | `millpond.meta` | the marker: how far the store must reach |
+//! | `lock` | held while a process uses the directory |
+//! | `reserve` | disk space to give up when there is no other |
+//! | `store.new/` | a store whose creation was cut off; nothing was ever promised from it |
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::lock::DirectoryLock;
+use super::marker::{Marker, sync_directory};
+use super::meta::{self, Identity};
+use super::sled::{SledOptions, SledStore};
+use super::{Journal, JournalOptions, Recovered, StorageError, Store, disk, lock, marker};
+
+const STORE: &str = "store";
+const NEW_STORE: &str = "store.new";
+
+/// How a data directory is opened.
+#[derive(Debug, Clone, Default)]
+pub struct DirectoryOptions {
+    /// The log's own options.
+    pub journal: JournalOptions,
+    /// The database's.
+    pub sled: SledOptions,
+    /// Start even if the store holds less than was promised; what is known to be missing is listed in
+    /// [`Recovered::losses`].
+    pub accept_data_loss: bool,
+}
+
+/// Opens a data directory, creating it and its store if there is none, and recovers what it holds.
+///
+/// # Errors
+/// Another process uses the directory; it holds something else; the store is damaged beyond recovery, of
+/// another format, or holds less than was promised; the system refuses an operation. The messages are
+/// sentences for the operator.
+pub fn open_directory(
+    path: &Path,
+    options: DirectoryOptions,
+) -> Result<(Journal, Recovered), StorageError> {
+    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
+    let lock = DirectoryLock::acquire(path)?;
+    let marker = Marker::open(path, options.accept_data_loss)?;
+    let store = path.join(STORE);
+    if !store.exists() {
+        if marker.is_there() && !options.accept_data_loss {
+            let reason = format!("{} is missing", store.display());
+            return Err(StorageError::OlderThanMarker {
+                path: path.into(),
+                reason,
+            });
+        }
+        refuse_foreign(path)?;
+        create(path, &options.sled)?;
+    }
+    let database = open_existing(&store, &options.sled)?.hold(lock);
+    Journal::start(Box::new(database), options.journal, Some(marker))
+}
+
+/// A directory that holds something else is hardly meant to become a data directory.
+fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
+    let ours = [
+        lock::FILE_NAME,
+        marker::FILE_NAME,
+        disk::RESERVE_NAME,
+        NEW_STORE,
+        "lost+found",
+    ];
+    let entries = fs::read_dir(path).map_err(|error| StorageError::io("list", path, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| StorageError::io("list", path, error))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours =
+            ours.contains(&&*name) || name.starts_with('.') || name.starts_with("millpond.");
+        if !is_ours {
+            let reason = format!("it holds '{name}', but no store");
+            return Err(StorageError::NotAStore {
+                path: path.into(),
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Creates a store with an identity. It gets its name only once it is whole, so that a directory of that
+/// name without an identity always means damage.
+fn create(path: &Path, options: &SledOptions) -> Result<(), StorageError> {
+    let (new, store) = (path.join(NEW_STORE), path.join(STORE));
+    match fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(StorageError::io("remove", new, error));
+        }
+        _ => {}
+    }
+    let mut database = SledStore::open(&new, options)?;
+    database.write(vec![meta::put_identity(Identity::random())])?;
+    database.sync()?;
+    drop(database);
+    sync_directory(&new)?;
+    fs::rename(&new, &store).map_err(|error| StorageError::io("rename", new, error))?;
+    sync_directory(path)
+}
+
+fn open_existing(store: &Path, options: &SledOptions) -> Result<SledStore, StorageError> {
+    let not_a_store = |reason: String| StorageError::NotAStore {
+        path: store.into(),
+        reason,
+    };
+    // sled would make a new database of whatever it finds.
+    for file in ["db", "conf"] {
+        if !store.join(file).is_file() {
+            return Err(not_a_store(format!("its file '{file}' is missing")));
+        }
+    }
+    let database = SledStore::open(store, options)?;
+    if meta::read_identity(database.reader().as_ref())?.is_none() {
+        return Err(not_a_store(
+            "it opens, but has no identity: it lost everything, or was made by another program"
+                .into(),
+        ));
+    }
+    Ok(database)
+}

@@ -1,0 +1,290 @@
+//! The default store: sled 0.34.7, embedded.
+//!
+//! Used plainly, sled loses data: its `flush` does not sync on Linux, and values that do not fit a segment
+//! go to files that it neither syncs nor deletes. Six rules make it safe; each has a test.
+//!
+//! 1. After every `flush`, `sync_data` on a descriptor of our own of the database file; only then is
+//!    anything promised. The directory is synced once, when the store is created.
+//! 2. Segments of 16 MiB, fixed when the store is created, and every value at most 64 KiB, so that no
+//!    value becomes a file of its own; a store that has such files is refused.
+//! 3. At most 256 puts and 256 removes an `apply_batch`, because bigger ones leak memory and disk. So a
+//!    commit is not atomic through sled; it counts only once its final part is there.
+//! 4. One tree; queues and everything else are told apart by key prefixes, and queue identities are never
+//!    used twice, so nothing needs a tree to be dropped.
+//! 5. A clean open proves nothing. Every block and page has a checksum, commits are chained; opening is
+//!    guarded against panics, those in sled's own threads too; a directory that existed must hold a store
+//!    identity.
+//! 6. A marker file beside the store says how far it must reach ([`super::marker`]); an older or an empty
+//!    store is refused unless the operator accepts the loss.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::panic;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::lock::DirectoryLock;
+use super::writer::guarded;
+use super::{Change, StorageError, Store, StoreRead, StoreStats, VALUE_SIZE_MAX, Visit};
+
+/// Rule 2.
+const SEGMENT_BYTES: usize = 16 << 20;
+/// Rule 3.
+const BATCH_PUTS_MAX: usize = 256;
+const BATCH_REMOVES_MAX: usize = 256;
+/// How long a database that this process has just closed may keep its file: sled's threads let go of it a
+/// moment later.
+const RELEASE_WAIT: Duration = Duration::from_secs(10);
+/// How often an open that takes long looks whether a thread of sled has died.
+const OPEN_POLL: Duration = Duration::from_millis(20);
+
+/// How sled is set up.
+#[derive(Debug, Clone)]
+pub struct SledOptions {
+    /// Bytes of pages kept in memory. sled takes it as a hint and goes over it by a third or so.
+    pub cache_bytes: u64,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Makes the database file durable; a seam, so that a test can count.
+type Barrier = Box<dyn FnMut() -> io::Result<()> + Send>;
+
+/// A store in a directory.
+pub struct SledStore {
+    database: sled::Db,
+    barrier: Barrier,
+    syncs: u64,
+    /// How many of sled's threads had died when the store was opened.
+    dead_threads: u64,
+    /// Let go of after the database.
+    _lock: Option<DirectoryLock>,
+}
+
+impl SledStore {
+    /// Opens the database in `path`, or creates it.
+    ///
+    /// # Errors
+    /// sled refuses or panics; the database has value files (rule 2); the file cannot be opened a second
+    /// time for syncing.
+    pub fn open(path: &Path, options: &SledOptions) -> Result<Self, StorageError> {
+        let blobs = path.join("blobs");
+        if fs::read_dir(&blobs).is_ok_and(|mut entries| entries.next().is_some()) {
+            let reason = format!(
+                "{} holds values that sled keeps outside its log, unsynced",
+                blobs.display()
+            );
+            return Err(StorageError::NotAStore {
+                path: path.into(),
+                reason,
+            });
+        }
+        watch_threads();
+        let dead_threads = DEAD_THREADS.load(Ordering::Acquire);
+        let config = sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput);
+        let database = open_guarded(&config, dead_threads)?;
+        let file = path.join("db");
+        let file = File::open(&file).map_err(|error| StorageError::io("open", file, error))?;
+        let barrier = Box::new(move || file.sync_data());
+        Ok(Self {
+            database,
+            barrier,
+            syncs: 0,
+            dead_threads,
+            _lock: None,
+        })
+    }
+
+    /// Keeps a lock until the database is closed.
+    pub(super) fn hold(mut self, lock: DirectoryLock) -> Self {
+        self._lock = Some(lock);
+        self
+    }
+
+    /// A thread of sled that dies takes along what it was to write, and sled may not notice.
+    fn check_threads(&self) -> Result<(), StorageError> {
+        if DEAD_THREADS.load(Ordering::Acquire) > self.dead_threads {
+            let reason = "one of its threads died".into();
+            return Err(StorageError::Panicked {
+                doing: "writing in the background",
+                reason,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Store for SledStore {
+    fn write(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        let mut batch = sled::Batch::default();
+        let (mut puts, mut removes) = (0, 0);
+        for change in changes {
+            match change {
+                Change::Put(key, value) => {
+                    debug_assert!(value.len() <= VALUE_SIZE_MAX, "rule 2");
+                    batch.insert(key, value);
+                    puts += 1;
+                }
+                Change::Remove(key) => {
+                    batch.remove(key);
+                    removes += 1;
+                }
+            }
+            if puts == BATCH_PUTS_MAX || removes == BATCH_REMOVES_MAX {
+                self.database
+                    .apply_batch(std::mem::take(&mut batch))
+                    .map_err(engine("writing"))?;
+                (puts, removes) = (0, 0);
+            }
+        }
+        if puts + removes > 0 {
+            self.database
+                .apply_batch(batch)
+                .map_err(engine("writing"))?;
+        }
+        self.check_threads()
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.database.flush().map_err(engine("flushing"))?;
+        self.check_threads()?;
+        let synced = (self.barrier)();
+        synced.map_err(|error| StorageError::Engine {
+            doing: "syncing its file",
+            reason: error.to_string(),
+        })?;
+        self.syncs += 1;
+        Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn StoreRead> {
+        Arc::new(SledReader(self.database.clone()))
+    }
+
+    fn stats(&self) -> StoreStats {
+        let size_on_disk_bytes = self.database.size_on_disk().unwrap_or_default();
+        StoreStats {
+            size_on_disk_bytes,
+            syncs: self.syncs,
+        }
+    }
+
+    fn maintain(&mut self) -> Result<(), StorageError> {
+        // sled reuses freed segments by itself and never shrinks its file.
+        Ok(())
+    }
+}
+
+struct SledReader(sled::Db);
+
+impl StoreRead for SledReader {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value = self.0.get(key).map_err(engine("reading"))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        for entry in self.0.range(from..to) {
+            let (key, value) = entry.map_err(engine("reading"))?;
+            if let ControlFlow::Break(()) = visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn engine(doing: &'static str) -> impl FnOnce(sled::Error) -> StorageError {
+    move |error| StorageError::Engine {
+        doing,
+        reason: error.to_string(),
+    }
+}
+
+/// How many of sled's threads have panicked in this process.
+static DEAD_THREADS: AtomicU64 = AtomicU64::new(0);
+
+/// Has panics in sled's threads counted. Whatever hook there was goes on reporting them.
+fn watch_threads() {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if thread::current()
+                .name()
+                .is_some_and(|name| name.starts_with("sled-"))
+            {
+                DEAD_THREADS.fetch_add(1, Ordering::AcqRel);
+            }
+            report(info);
+        }));
+    });
+}
+
+/// Opens the database on a thread of its own: a damaged one makes sled panic, here or in threads whose
+/// work it would then await for ever.
+fn open_guarded(config: &sled::Config, dead_threads: u64) -> Result<sled::Db, StorageError> {
+    let doing = "opening the database";
+    let (done, result) = mpsc::channel();
+    let config = config.clone();
+    let opener = move || {
+        let opened = guarded(doing, || open_when_released(&config));
+        // Nobody listens any more if a thread of sled died meanwhile.
+        let _ = done.send(opened);
+    };
+    thread::Builder::new()
+        .name("millpond-open".into())
+        .spawn(opener)
+        .map_err(|error| StorageError::Engine {
+            doing,
+            reason: error.to_string(),
+        })?;
+    loop {
+        match result.recv_timeout(OPEN_POLL) {
+            Ok(opened) => return opened,
+            Err(RecvTimeoutError::Timeout)
+                if DEAD_THREADS.load(Ordering::Acquire) == dead_threads => {}
+            Err(_) => {
+                return Err(StorageError::Panicked {
+                    doing,
+                    reason: "one of sled's threads died".into(),
+                });
+            }
+        }
+    }
+}
+
+fn open_when_released(config: &sled::Config) -> Result<sled::Db, StorageError> {
+    let from = Instant::now();
+    loop {
+        match config.open() {
+            Ok(database) => return Ok(database),
+            // The directory's own lock is held by now, so it can only be a database on its way out.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && from.elapsed() < RELEASE_WAIT =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(engine("opening the database")(error)),
+        }
+    }
+}
