@@ -130,8 +130,7 @@ impl Decoder {
         }
     }
 
-    /// Drops what may stand between frames: NUL, LF, CR LF, and a typed `^@` with its line end is part of
-    /// the frame before it, so it never gets here.
+    /// Drops what may stand between frames: NUL, LF, CR LF.
     fn skip_noise(&mut self, src: &mut BytesMut) -> Result<bool, DecodeError> {
         let noise = src
             .iter()
@@ -206,14 +205,11 @@ impl Decoder {
             let Some(found) = memchr2(b'\n', 0, &src[scanned..]) else {
                 self.scanned = src.len();
                 self.stage = Stage::Headers { line };
-                // One byte more than a line, for the CR.
-                if src.len() - line > self.limits.header_line_bytes + 1 {
-                    return Err(self.header_line_too_long());
-                }
-                self.check_size(src.len())?;
+                self.check_partial_line(line, src.len())?;
                 return Ok(false);
             };
             let end = scanned + found;
+            self.check_partial_line(line, end)?;
             if src[end] == 0 {
                 return Err(DecodeError::MissingBlankLine);
             }
@@ -334,6 +330,7 @@ impl Decoder {
             }
             match grammar::typed_end(&src[at..]) {
                 grammar::TypedEnd::Complete(len) => {
+                    self.check_size(at + len)?;
                     return Ok(Some(self.take_frame(src, body, at - body, len)));
                 }
                 grammar::TypedEnd::Incomplete => {
@@ -383,6 +380,19 @@ impl Decoder {
             ),
             body,
         }
+    }
+
+    /// Checks a line that reaches to `end` and has no end yet. Of two limits the one passed first counts, so
+    /// that the error does not depend on how the bytes were cut.
+    fn check_partial_line(&self, line: usize, end: usize) -> Result<(), DecodeError> {
+        // One byte more than a line, for the CR.
+        let longest = line
+            .saturating_add(self.limits.header_line_bytes)
+            .saturating_add(1);
+        if end > longest && longest <= self.limits.frame_bytes {
+            return Err(self.header_line_too_long());
+        }
+        self.check_size(end)
     }
 
     fn check_size(&self, bytes: usize) -> Result<(), DecodeError> {

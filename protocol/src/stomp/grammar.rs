@@ -3,6 +3,7 @@
 use memchr::{memchr2, memchr3};
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_while1};
+use nom::bytes::streaming;
 use nom::character::complete::{char, digit1, space0};
 use nom::combinator::{all_consuming, map, opt, recognize, rest, value};
 use nom::sequence::{delimited, separated_pair};
@@ -116,22 +117,16 @@ pub(super) enum TypedEnd {
     No,
 }
 
-/// Looks for `^@` and a line end. The line end stays where it is, as noise before the next frame.
+/// Looks for `^@` and a line end.
 pub(super) fn typed_end(text: &[u8]) -> TypedEnd {
-    let found: IResult<&[u8], &[u8]> = nom::bytes::streaming::tag(&b"^@"[..]).parse(text);
-    match found {
-        Ok((after, _)) => {
-            let line_end: IResult<&[u8], &[u8]> = alt((
-                nom::bytes::streaming::tag(&b"\n"[..]),
-                nom::bytes::streaming::tag(&b"\r\n"[..]),
-            ))
-            .parse(after);
-            match line_end {
-                Ok(_) => TypedEnd::Complete(2),
-                Err(nom::Err::Incomplete(_)) => TypedEnd::Incomplete,
-                Err(_) => TypedEnd::No,
-            }
-        }
+    let end: IResult<&[u8], &[u8]> = recognize((
+        streaming::tag(&b"^@"[..]),
+        opt(streaming::tag(&b"\r"[..])),
+        streaming::tag(&b"\n"[..]),
+    ))
+    .parse(text);
+    match end {
+        Ok((_, end)) => TypedEnd::Complete(end.len()),
         Err(nom::Err::Incomplete(_)) => TypedEnd::Incomplete,
         Err(_) => TypedEnd::No,
     }
