@@ -17,11 +17,12 @@ fn load(text: &str) -> Result<Loaded, String> {
     load_with(text, &[], &[])
 }
 
-fn load_with(
-    text: &str,
-    environment: &[(&str, &str)],
-    flags: &[(&'static str, &str, &str)],
-) -> Result<Loaded, String> {
+/// Name and value.
+type Variable = (&'static str, &'static str);
+/// Flag, key and value.
+type Flag = (&'static str, &'static str, &'static str);
+
+fn load_with(text: &str, environment: &[Variable], flags: &[Flag]) -> Result<Loaded, String> {
     let directory = TempDir::new().expect("a temporary directory");
     let path = directory.path().join("millpond.toml");
     fs::write(&path, text).expect("written");
@@ -388,7 +389,7 @@ fn each_mistake_is_told_with_its_line_and_what_would_be_right() {
 
 #[test]
 fn a_mistake_in_the_environment_or_a_flag_names_the_variable_or_the_flag() {
-    let cases: [(&[(&str, &str)], &[(&'static str, &str, &str)], &str); 6] = [
+    let cases: [(&[Variable], &[Flag], &str); 6] = [
         (
             &[("MILLPOND_LIMITS__HEADER", "5")],
             &[],

@@ -19,7 +19,13 @@ use settings::SettingFlags;
 
 /// The program's arguments.
 #[derive(Debug, Parser)]
-#[command(name = "millpond", version, about, disable_help_subcommand = true)]
+#[command(
+    name = "millpond",
+    version,
+    about,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 struct Arguments {
     #[command(flatten)]
     settings: SettingFlags,

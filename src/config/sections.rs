@@ -66,6 +66,11 @@ pub struct Storage {
     /// Default 64 MiB, 1 MiB to 64 GiB.
     #[serde(with = "size")]
     pub checkpoint_bytes: u64,
+    /// Commits after which a checkpoint is written at the latest. Default 4096, 16 to 1,000,000.
+    pub checkpoint_commits: u64,
+    /// Bytes accepted and not yet on disk at which publishers stop being read. Default 64 MiB, 1 MiB to 16 GiB.
+    #[serde(with = "memory_size")]
+    pub backlog_bytes: usize,
     /// Starts although the data directory is older than what was confirmed from it, or empty although it was not:
     /// what is missing is lost for good. For one start after a restored backup. Default false.
     pub accept_data_loss: bool,
@@ -79,6 +84,8 @@ impl Default for Storage {
             cache: 64 << 20,
             commit_delay: Duration::ZERO,
             checkpoint_bytes: 64 << 20,
+            checkpoint_commits: 4096,
+            backlog_bytes: 64 * MIB,
             accept_data_loss: false,
         }
     }
@@ -154,10 +161,17 @@ pub struct Limits {
     pub connections: ConnectionLimit,
     /// Subscriptions on one connection. Default 1024, 1 to 1,000,000.
     pub subscriptions: usize,
+    /// Deliveries one subscription may leave unacknowledged, whatever its prefetch. Default 100,000, 1 to 10,000,000.
+    pub unsettled: usize,
+    /// Receipts one connection may be waiting for before it is read from again. Default 100,000, 1 to 10,000,000.
+    pub receipts: usize,
     /// Open transactions on one connection. Default 16, 1 to 65,536.
     pub transactions: usize,
     /// Sends and acknowledgements in one transaction. Default 1024, 1 to 1,000,000.
     pub transaction_actions: usize,
+    /// Bytes of the sends in all open transactions of one connection. Default 64 MiB, 64 KiB to 16 GiB.
+    #[serde(with = "memory_size")]
+    pub transaction_bytes: usize,
     /// Bytes waiting to be written to one connection before its deliveries pause. Default 1 MiB, 64 KiB to 1 GiB.
     #[serde(with = "memory_size")]
     pub outbox_bytes: usize,
@@ -176,8 +190,11 @@ impl Default for Limits {
             login_timeout: Duration::from_secs(10),
             connections: ConnectionLimit::Auto,
             subscriptions: 1024,
+            unsettled: 100_000,
+            receipts: 100_000,
             transactions: 16,
             transaction_actions: 1024,
+            transaction_bytes: 64 * MIB,
             outbox_bytes: MIB,
             write_bytes: 256 * KIB,
         }
@@ -200,8 +217,8 @@ pub struct Stomp {
     pub default_nack_requeue: bool,
     /// Whether a SEND without `persistent` survives a restart. Default true.
     pub default_persistent: bool,
-    /// Messages a subscription without `prefetch-count` may hold unacknowledged. Default 0: only the outbox limits
-    /// it. At most 65,535.
+    /// Messages a subscription without `prefetch-count` may hold unacknowledged. Default 0: as many as
+    /// `limits.unsettled` allows. At most 65,535.
     pub default_prefetch: u64,
     /// Whether a first frame other than CONNECT logs the default user in, silently. Default false.
     pub implicit_connect: bool,

@@ -290,3 +290,128 @@ fn bind_one(
     socket.listen(options.backlog)?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::server::refusal::refuse;
+
+    const STOMP: Purpose = Purpose {
+        name: "stomp",
+        protocol: "STOMP",
+    };
+    const OPTIONS: SocketOptions = SocketOptions {
+        backlog: 16,
+        nodelay: true,
+    };
+
+    /// Sends the peer's address, then waits for the client to close.
+    struct Greeter;
+
+    impl Handler for Greeter {
+        fn serve(
+            &self,
+            mut stream: TcpStream,
+            peer: SocketAddr,
+        ) -> impl Future<Output = ()> + Send + 'static {
+            let greeting = format!("{}\n", peer.ip());
+            async move {
+                stream
+                    .write_all(greeting.as_bytes())
+                    .await
+                    .expect("written");
+                let _ = stream.read(&mut [0]).await;
+            }
+        }
+
+        fn refuse(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+            refuse(stream, b"full\n")
+        }
+    }
+
+    fn bind(address: &str) -> Result<Listener, BindError> {
+        Listener::bind(STOMP, &address.parse().expect("an address"), OPTIONS)
+    }
+
+    async fn line(stream: &mut TcpStream) -> String {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            line.push(stream.read_u8().await.expect("a whole line"));
+        }
+        String::from_utf8(line).expect("text")
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_told_with_what_to_do() {
+        let first = bind("127.0.0.1:0").expect("a free port");
+        let address = first.address();
+        let error = bind(&address.to_string()).expect_err("in use").to_string();
+        assert_eq!(
+            error,
+            format!(
+                "cannot listen on {address} for STOMP: address already in use. Another broker may be running; set `listen.stomp` or stop it."
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn every_interface_does_not_share_a_port_with_another_program() {
+        let first = bind("0.0.0.0:0").expect("a free port");
+        let error = bind(&format!("*:{}", first.address().port()))
+            .expect_err("in use")
+            .to_string();
+        assert!(error.contains("address already in use"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_told() {
+        let error = bind("192.0.2.1:0").expect_err("not ours").to_string();
+        assert!(
+            error.contains("this machine has no such address"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn every_interface_serves_ipv4_clients_under_their_ipv4_address() {
+        let listener = bind("*:0").expect("a free port");
+        let port = listener.address().port();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tokio::spawn(listener.accept(Greeter, ConnectionLimit::new(1), tasks, stop.clone()));
+        let mut client = TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("accepted");
+        assert_eq!(line(&mut client).await, "127.0.0.1\n");
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn over_the_limit_a_client_is_refused_until_another_one_leaves() {
+        let listener = bind("127.0.0.1:0").expect("a free port");
+        let address = listener.address();
+        let (limit, tasks, stop) = (
+            ConnectionLimit::new(1),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        let accepting =
+            tokio::spawn(listener.accept(Greeter, limit.clone(), tasks.clone(), stop.clone()));
+        let mut first = TcpStream::connect(address).await.expect("accepted");
+        assert_eq!(line(&mut first).await, "127.0.0.1\n");
+        let mut second = TcpStream::connect(address).await.expect("accepted");
+        assert_eq!(line(&mut second).await, "full\n");
+        drop((first, second));
+        tasks.close();
+        tasks.wait().await;
+        let mut third = TcpStream::connect(address).await.expect("accepted");
+        assert_eq!(line(&mut third).await, "127.0.0.1\n");
+        assert_eq!(limit.open(), 1);
+        stop.cancel();
+        accepting.await.expect("the loop ends");
+        TcpStream::connect(address)
+            .await
+            .expect_err("the address is closed");
+    }
+}
