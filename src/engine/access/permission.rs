@@ -1,6 +1,5 @@
 //! What a user may do in a vhost.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -101,7 +100,7 @@ impl Rule {
 }
 
 /// An expression that matches these bytes and no others.
-fn literal(bytes: &[u8]) -> Cow<'_, str> {
+fn literal(bytes: &[u8]) -> String {
     let mut expression = String::new();
     for chunk in bytes.utf8_chunks() {
         expression.push_str(&regex::escape(chunk.valid()));
@@ -109,7 +108,7 @@ fn literal(bytes: &[u8]) -> Cow<'_, str> {
             expression.push_str(&format!("(?-u:\\x{byte:02x})"));
         }
     }
-    Cow::Owned(expression)
+    expression
 }
 
 /// One user's rights in one vhost.

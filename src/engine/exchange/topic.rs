@@ -8,7 +8,7 @@
 //! As elsewhere: an empty key has no words (only `#` matches it), an empty word counts as a word (`a..b` has three), and a
 //! `*` or `#` within a word is an ordinary character.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hash;
 
 use smallvec::SmallVec;
@@ -17,12 +17,20 @@ use super::targets::Targets;
 use crate::engine::binding::Binding;
 use crate::engine::route::RouteSet;
 
+mod edges;
 mod words;
 
+use edges::Edges;
 use words::{WordId, Words};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct NodeId(usize);
+struct NodeId(u32);
+
+impl NodeId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 const ROOT: NodeId = NodeId(0);
 
@@ -40,8 +48,8 @@ enum Edge {
 struct Node<T> {
     /// How this node is reached; the root is not.
     from: Option<(NodeId, Edge)>,
-    /// How many nodes are reached from this one.
-    children: usize,
+    /// How many nodes are reached from this one by a word.
+    words: u32,
     one: Option<NodeId>,
     many: Option<NodeId>,
     /// Bindings whose pattern ends here.
@@ -52,7 +60,7 @@ impl<T: Clone + Eq + Hash> Node<T> {
     fn new(from: Option<(NodeId, Edge)>) -> Self {
         Self {
             from,
-            children: 0,
+            words: 0,
             one: None,
             many: None,
             targets: Targets::new(),
@@ -66,7 +74,7 @@ pub(super) struct Topic<T> {
     /// Nodes that were removed, to be used again.
     free: Vec<NodeId>,
     words: Words,
-    edges: HashMap<(NodeId, WordId), NodeId>,
+    edges: Edges,
 }
 
 /// The words of a key.
@@ -104,7 +112,7 @@ impl<T: Clone + Eq + Hash> Topic<T> {
             nodes: vec![Node::new(None)],
             free: Vec::new(),
             words: Words::default(),
-            edges: HashMap::new(),
+            edges: Edges::default(),
         }
     }
 
@@ -116,7 +124,9 @@ impl<T: Clone + Eq + Hash> Topic<T> {
                 None => self.grow(at, word),
             };
         }
-        self.nodes[at.0].targets.insert(target, binding.filter());
+        self.nodes[at.index()]
+            .targets
+            .insert(target, binding.filter());
     }
 
     pub(super) fn remove(&mut self, binding: &Binding, target: &T) {
@@ -127,15 +137,17 @@ impl<T: Clone + Eq + Hash> Topic<T> {
             };
             at = child;
         }
-        self.nodes[at.0].targets.remove(target, binding.filter());
+        self.nodes[at.index()]
+            .targets
+            .remove(target, binding.filter());
         self.prune(at);
     }
 
     fn child(&self, at: NodeId, word: &[u8]) -> Option<NodeId> {
         match word {
-            b"*" => self.nodes[at.0].one,
-            b"#" => self.nodes[at.0].many,
-            word => self.edges.get(&(at, self.words.find(word)?)).copied(),
+            b"*" => self.nodes[at.index()].one,
+            b"#" => self.nodes[at.index()].many,
+            word => self.edges.find(at, self.words.find(word)?),
         }
     }
 
@@ -148,21 +160,23 @@ impl<T: Clone + Eq + Hash> Topic<T> {
         let node = Node::new(Some((at, edge)));
         let child = match self.free.pop() {
             Some(free) => {
-                self.nodes[free.0] = node;
+                self.nodes[free.index()] = node;
                 free
             }
             None => {
+                let id = u32::try_from(self.nodes.len())
+                    .expect("nodes that exceed 32 bits exceed memory first");
                 self.nodes.push(node);
-                NodeId(self.nodes.len() - 1)
+                NodeId(id)
             }
         };
-        let parent = &mut self.nodes[at.0];
-        parent.children += 1;
+        let parent = &mut self.nodes[at.index()];
         match edge {
             Edge::One => parent.one = Some(child),
             Edge::Many => parent.many = Some(child),
             Edge::Word(word) => {
-                self.edges.insert((at, word), child);
+                parent.words += 1;
+                self.edges.insert(at, word, child);
             }
         }
         child
@@ -172,23 +186,24 @@ impl<T: Clone + Eq + Hash> Topic<T> {
     fn prune(&mut self, mut at: NodeId) {
         while let Node {
             from: Some((parent, edge)),
-            children: 0,
+            words: 0,
+            one: None,
+            many: None,
             targets,
-            ..
-        } = &self.nodes[at.0]
+        } = &self.nodes[at.index()]
             && targets.is_empty()
         {
             let (parent, edge) = (*parent, *edge);
             self.free.push(at);
             match edge {
-                Edge::One => self.nodes[parent.0].one = None,
-                Edge::Many => self.nodes[parent.0].many = None,
+                Edge::One => self.nodes[parent.index()].one = None,
+                Edge::Many => self.nodes[parent.index()].many = None,
                 Edge::Word(word) => {
-                    self.edges.remove(&(parent, word));
+                    self.nodes[parent.index()].words -= 1;
+                    self.edges.remove(parent, word);
                     self.words.release(word);
                 }
             }
-            self.nodes[parent.0].children -= 1;
             at = parent;
         }
     }
@@ -219,7 +234,7 @@ impl<T: Clone + Eq + Hash> Topic<T> {
             }
         }
         for &at in &walk.here {
-            self.nodes[at.0].targets.matches(routes);
+            self.nodes[at.index()].targets.matches(routes);
         }
     }
 }
@@ -240,22 +255,26 @@ const SCANNED_MAX: usize = 16;
 
 impl<T: Clone + Eq + Hash> Walk<'_, T> {
     fn step(&mut self, at: NodeId, word: Option<WordId>, routes: &mut RouteSet<T>) {
-        if let Some(one) = self.topic.nodes[at.0].one {
+        let node = &self.topic.nodes[at.index()];
+        if let Some(one) = node.one {
             self.enter(one, routes);
         }
-        if let Some(child) = word.and_then(|word| self.topic.edges.get(&(at, word))) {
-            self.enter(*child, routes);
+        if let Some(word) = word
+            && node.words > 0
+            && let Some(child) = self.topic.edges.find(at, word)
+        {
+            self.enter(child, routes);
         }
     }
 
     /// Reaches a node, and the node of a `#` that follows it with no word at all.
     fn enter(&mut self, at: NodeId, routes: &mut RouteSet<T>) {
-        let node = &self.topic.nodes[at.0];
+        let node = &self.topic.nodes[at.index()];
         self.here.push(at);
         let Some(many) = node.many else { return };
         if self.repeat(many) {
             // A `#` at the end takes all the words to come.
-            self.topic.nodes[many.0].targets.matches(routes);
+            self.topic.nodes[many.index()].targets.matches(routes);
         }
     }
 
