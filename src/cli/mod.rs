@@ -9,6 +9,7 @@ mod logging;
 mod publish;
 mod serve;
 mod settings;
+mod wiring;
 
 use std::fmt;
 use std::process::ExitCode;

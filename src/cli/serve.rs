@@ -2,19 +2,36 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::{Failure, logging};
+use super::{Failure, logging, wiring};
 use crate::config::{self, Config, ListenOn, Sources};
+use crate::connection::stomp::{StompOptions, StompSession};
+use crate::connection::{self, BufferPool, DriverOptions, Peer, Stop};
+use crate::engine::access::Access;
+use crate::engine::broker::Broker;
+use crate::engine::clock::Clock;
+use crate::engine::memory::Memory;
+use crate::engine::queue::Owner;
 use crate::management::health::{Readiness, State};
 use crate::management::http::{self, Http};
 use crate::server::limits::{self, ConnectionLimit};
 use crate::server::listener::{Handler, Listener, Purpose, SocketOptions};
 use crate::server::shutdown::{self, Reason, Shutdown};
+use crate::storage;
+
+/// Read buffers of 64 KiB that are kept for the next connection that has something to say.
+const READ_BUFFERS: usize = 256;
+/// How often the free disk space is looked at.
+const LOOK_AT_DISK_EVERY: Duration = Duration::from_secs(1);
 
 const STOMP: Purpose = Purpose {
     name: "stomp",
@@ -53,13 +70,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // HTTP opens first and closes last, so that health can be asked while the broker starts and stops.
     let http = HttpServer::start(&config, &readiness)?;
 
+    let broker = open_broker(&config, &shutdown).await?;
     let limit = ConnectionLimit::new(match config.limits.connections {
         config::ConnectionLimit::Auto => limits::connections_for(descriptors),
         config::ConnectionLimit::Count(count) => count,
     });
     if let Some(listener) = bind(STOMP, &config.listen.stomp, &config)? {
+        let stomp = Stomp::new(&config, &broker, &shutdown)?;
         tokio::spawn(listener.accept(
-            Stomp,
+            stomp,
             limit.clone(),
             connections.clone(),
             shutdown.accepting(),
@@ -77,6 +96,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let reason = shutdown
         .drain(&connections, config.shutdown.drain_timeout)
         .await;
+    let reason = close_store(&broker, reason).await;
     http.stop().await;
     match reason {
         Reason::Signal(_) => {
@@ -130,16 +150,104 @@ impl HttpServer {
     }
 }
 
+/// Opens the data directory and puts the broker together from what is in it.
+async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>, Failure> {
+    let (directory, options) = (config.storage.data_dir.clone(), wiring::directory(config));
+    let access = wiring::access(config).map_err(Failure::usage)?;
+    let vhosts = wiring::vhosts(config).map_err(Failure::usage)?;
+    let memory = Arc::new(Memory::new(wiring::memory(config)));
+    let accept_data_loss = config.storage.accept_data_loss;
+    let opened = tokio::task::spawn_blocking(move || {
+        let (journal, recovered) = storage::open_directory(&directory, options).map_err(Failure::running)?;
+        for loss in &recovered.losses {
+            error!("{loss}");
+        }
+        if !recovered.losses.is_empty() && !accept_data_loss {
+            return Err(Failure::running(
+                "the store has lost messages (the lines above say which). Restore it from a backup, or start once with --accept-data-loss to go on without them",
+            ));
+        }
+        let clean = recovered.clean;
+        let access = Access::new(access).map_err(Failure::usage)?;
+        let (broker, restored) = Broker::open(journal, recovered, &vhosts, access, memory, Clock::system()).map_err(Failure::running)?;
+        info!(queues = restored.queues, messages = restored.messages, clean, "store opened");
+        Ok(broker)
+    });
+    let broker = opened.await.map_err(Failure::running)??;
+    let failing = shutdown.clone();
+    broker.core().journal.on_failure(Box::new(move |error| failing.request(Reason::Failure(error.to_string()))));
+    broker.start();
+    tokio::spawn(watch_disk(Arc::clone(&broker), config.storage.data_dir.clone(), config.disk.clone()));
+    Ok(broker)
+}
+
+/// Looks at the free disk space now and then: below the limit publishers are refused, consumers go on.
+async fn watch_disk(broker: Arc<Broker>, directory: PathBuf, disk: config::Disk) {
+    let reserve = storage::Reserve::new(&directory, disk.reserve);
+    loop {
+        let available = storage::available_bytes(&directory);
+        let low = match &available {
+            Ok(available) => *available < disk.free_limit,
+            Err(error) => {
+                warn!(%error, "cannot tell how much disk space is free");
+                false
+            }
+        };
+        if low != broker.core().is_disk_low() {
+            broker.core().set_disk_low(low);
+            let available = available.unwrap_or_default();
+            if low {
+                error!(available, limit = disk.free_limit, "disk space is low: publishers are refused until there is room");
+            } else {
+                info!(available, limit = disk.free_limit, "there is disk space again");
+            }
+        }
+        let kept = if low { reserve.release() } else { reserve.fill() };
+        if let Err(error) = kept {
+            warn!(%error, "the disk reserve could not be changed");
+        }
+        tokio::time::sleep(LOOK_AT_DISK_EVERY).await;
+    }
+}
+
+/// Writes what is pending, and syncs: what was promised is on disk when this returns.
+async fn close_store(broker: &Arc<Broker>, reason: Reason) -> Reason {
+    let journal = broker.core().journal.clone();
+    match tokio::task::spawn_blocking(move || journal.close()).await {
+        Ok(Ok(())) => reason,
+        Ok(Err(error)) => Reason::Failure(error.to_string()),
+        Err(error) => Reason::Failure(error.to_string()),
+    }
+}
+
 /// The STOMP side of accepted connections.
-struct Stomp;
+struct Stomp {
+    broker: Arc<Broker>,
+    options: Arc<StompOptions>,
+    driver: DriverOptions,
+    pool: Arc<BufferPool>,
+    stop: Stop,
+    /// Connections accepted so far: their numbers.
+    accepted: AtomicU64,
+}
+
+impl Stomp {
+    fn new(config: &Config, broker: &Arc<Broker>, shutdown: &Shutdown) -> Result<Self, Failure> {
+        Ok(Self {
+            broker: Arc::clone(broker),
+            options: Arc::new(wiring::stomp(config).map_err(Failure::usage)?),
+            driver: wiring::driver(config),
+            pool: Arc::new(BufferPool::new(READ_BUFFERS)),
+            stop: Stop { clients: shutdown.clients(), abort: shutdown.abort() },
+            accepted: AtomicU64::new(0),
+        })
+    }
+}
 
 impl Handler for Stomp {
-    fn serve(
-        &self,
-        stream: TcpStream,
-        _peer: SocketAddr,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        drop(stream);
-        std::future::ready(())
+    fn serve(&self, stream: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
+        let owner = Owner(self.accepted.fetch_add(1, Ordering::Relaxed) + 1);
+        let session = StompSession::new(Arc::clone(&self.broker), Arc::clone(&self.options), Peer { remote }, owner);
+        connection::drive(stream, session, self.stop.clone(), Arc::clone(&self.pool), self.driver)
     }
 }

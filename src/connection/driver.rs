@@ -11,10 +11,10 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
+use tokio_util::sync::CancellationToken;
 
 use super::buffer::{BufferPool, READ_SIZE};
 use super::output::Output;
-use super::registry::Registered;
 use super::session::{Flow, LoginFuture, Session, Woken};
 
 /// Pieces a single write gathers at most.
@@ -33,6 +33,15 @@ pub struct DriverOptions {
     pub close_timeout: Duration,
 }
 
+/// How connections are told to end.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// The broker is stopping: say so, write what is owed, end.
+    pub clients: CancellationToken,
+    /// End at once.
+    pub abort: CancellationToken,
+}
+
 /// What woke the loop.
 enum Event {
     Input(usize),
@@ -44,13 +53,13 @@ enum Event {
 }
 
 /// Drives one connection until it ends. Errors of the socket just end it.
-pub async fn drive<T, S>(mut transport: T, mut session: S, registered: Registered, pool: Arc<BufferPool>, options: DriverOptions)
+pub async fn drive<T, S>(mut transport: T, mut session: S, stop: Stop, pool: Arc<BufferPool>, options: DriverOptions)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Session,
 {
     let mut driver = Driver { session: &mut session, output: Output::default(), input: None, login: None, closing: None, timer: None, stopping: false, options };
-    let ended = driver.run(&mut transport, &registered, &pool).await;
+    let ended = driver.run(&mut transport, &stop, &pool).await;
     let lingers = ended.is_ok();
     session.close();
     if lingers {
@@ -90,7 +99,7 @@ struct Driver<'s, S> {
 
 impl<S: Session> Driver<'_, S> {
     /// `Ok` if we end the connection, an error if the client or the network did.
-    async fn run<T: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut T, registered: &Registered, pool: &BufferPool) -> io::Result<()> {
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut T, stop: &Stop, pool: &BufferPool) -> io::Result<()> {
         let outbox = self.session.outbox();
         loop {
             if self.closing.is_some() && self.output.is_empty() && !self.session.owes() {
@@ -108,7 +117,8 @@ impl<S: Session> Driver<'_, S> {
                 let write_bytes = self.options.write_bytes;
                 tokio::select! {
                     biased;
-                    () = registered.stopping(), if !self.stopping => Event::Stopping,
+                    () = stop.abort.cancelled() => return Err(io::ErrorKind::Interrupted.into()),
+                    () = stop.clients.cancelled(), if !self.stopping => Event::Stopping,
                     event = poll_fn(|cx| poll_socket(transport, input, output, reads, write_bytes, pool, cx)) => event?,
                     () = outbox.woken() => Event::Woken,
                     outcome = wait_login(login) => Event::Login(outcome),

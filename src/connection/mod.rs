@@ -4,13 +4,11 @@ mod buffer;
 mod driver;
 mod output;
 mod peer;
-mod registry;
 mod session;
 pub mod stomp;
 
 pub use buffer::BufferPool;
-pub use driver::{DriverOptions, drive};
+pub use driver::{DriverOptions, Stop, drive};
 pub use output::Output;
 pub use peer::Peer;
-pub use registry::{Registered, Registry};
 pub use session::{Flow, LoginFuture, LoginOutcome, Session, Woken};

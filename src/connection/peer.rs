@@ -2,13 +2,11 @@
 
 use std::net::SocketAddr;
 
-/// The two addresses of a connection.
+/// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The client's.
+    /// The client's address.
     pub remote: SocketAddr,
-    /// Ours.
-    pub local: SocketAddr,
 }
 
 impl Peer {

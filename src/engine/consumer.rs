@@ -91,10 +91,6 @@ impl Consumers {
         self.slots.iter().any(|(_, consumer)| consumer.spec.exclusive)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
-        self.slots.iter().map(|(_, consumer)| consumer)
-    }
-
     pub(super) fn add(&mut self, spec: ConsumerSpec, outbox: Arc<Outbox>) -> ConsumerId {
         self.serials = self.serials.wrapping_add(1);
         let serial = self.serials;

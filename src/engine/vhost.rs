@@ -90,11 +90,6 @@ impl Vhost {
         &self.name
     }
 
-    /// The broker's shared parts.
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
     pub(super) fn timers(&self) -> &Timers {
         &self.timers
     }

@@ -67,6 +67,18 @@ pub(in crate::engine) struct Locked<'q> {
     state: MutexGuard<'q, State>,
 }
 
+/// A change of a queue happens wholly or the process ends: a panic half-way would leave a queue, its log
+/// and its consumers in disagreement, and recovery puts that right.
+struct Whole;
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Effects of one entry into the queue, carried out on the turn.
 struct OnTurn<'t, 'a> {
     queue: &'t LocalQueue,
@@ -186,6 +198,7 @@ impl LocalQueue {
         if self.spec.durability == Durability::Durable {
             turn.open_unit();
         }
+        let _whole = Whole;
         let mut state = self.state.lock();
         let now = turn.now;
         let mut fx = OnTurn { queue: self, turn, settled: None, charge: 0 };
@@ -312,6 +325,7 @@ impl Locked<'_> {
         messages: Vec<Arc<Message>>,
         commit: Option<CommitNumber>,
     ) {
+        let _whole = Whole;
         let now = turn.now;
         let mut fx = OnTurn { queue: self.queue, turn, settled: None, charge: 0 };
         for (token, outcome) in settlements {
