@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 
+use bytes::BytesMut;
+use millpond_protocol::stomp::{ErrorFrame, Version, put_error};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +16,7 @@ use crate::management::health::{Readiness, State};
 use crate::management::http::{self, Http};
 use crate::server::limits::{self, ConnectionLimit};
 use crate::server::listener::{Handler, Listener, Purpose, SocketOptions};
+use crate::server::refusal::refuse;
 use crate::server::shutdown::{self, Reason, Shutdown};
 
 const STOMP: Purpose = Purpose {
@@ -54,8 +57,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let http = HttpServer::start(&config, &readiness)?;
 
     let limit = ConnectionLimit::new(match config.limits.connections {
-        config::ConnectionLimit::Auto => limits::connections_for(descriptors),
-        config::ConnectionLimit::Count(count) => count,
+        config::Connections::Auto => limits::connections_for(descriptors),
+        config::Connections::Count(count) => count,
     });
     if let Some(listener) = bind(STOMP, &config.listen.stomp, &config)? {
         tokio::spawn(listener.accept(
@@ -141,5 +144,17 @@ impl Handler for Stomp {
     ) -> impl Future<Output = ()> + Send + 'static {
         drop(stream);
         std::future::ready(())
+    }
+
+    fn refuse(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let error = ErrorFrame::new(
+            "Connection limit reached",
+            "connection_limit",
+            "The broker has as many connections as limits.connections allows; try again later.\n",
+        );
+        let mut reply = BytesMut::new();
+        // Before a version is agreed on, 1.0 is what every client reads.
+        put_error(&mut reply, Version::V1_0, &error);
+        async move { refuse(stream, &reply).await }
     }
 }
