@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -21,8 +21,20 @@ struct Broker {
 
 impl Broker {
     fn start(more: &[&str]) -> Self {
+        Self::start_by(millpond(), more)
+    }
+
+    /// Starts it in a process that may open this many files.
+    fn start_with_descriptors(descriptors: u32, more: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(millpond().get_program());
+        Self::start_by(command, more)
+    }
+
+    fn start_by(mut command: Command, more: &[&str]) -> Self {
         let data = TempDir::new().expect("a temporary directory");
-        let mut process = millpond()
+        let mut process = command
             .args([
                 "serve",
                 "--log-format",
@@ -90,6 +102,16 @@ fn address(lines: &[Value], listener: &str) -> SocketAddr {
         .expect("an address")
 }
 
+/// What the readiness check answers, head and body.
+fn health(http: SocketAddr) -> String {
+    let mut http = TcpStream::connect(http).expect("HTTP listens");
+    http.write_all(b"GET /api/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("written");
+    let mut reply = String::new();
+    http.read_to_string(&mut reply).expect("text");
+    reply
+}
+
 #[test]
 fn serve_logs_its_addresses_answers_health_and_stops_on_a_signal() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -102,11 +124,7 @@ fn serve_logs_its_addresses_answers_health_and_stops_on_a_signal() {
             );
         }
         TcpStream::connect(address(&lines, "stomp")).expect("STOMP listens");
-        let mut http = TcpStream::connect(address(&lines, "http")).expect("HTTP listens");
-        http.write_all(b"GET /api/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .expect("written");
-        let mut reply = String::new();
-        http.read_to_string(&mut reply).expect("text");
+        let reply = health(address(&lines, "http"));
         assert!(
             reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("{\"status\":\"ok\"}"),
             "{reply}"
@@ -149,6 +167,21 @@ fn flags_before_and_after_the_command_count_and_the_later_wins() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let output = run(&["--set", "limits.headers=1", "check-config"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn without_file_descriptors_the_listener_pauses_says_so_once_and_recovers() {
+    let mut broker = Broker::start_with_descriptors(64, &[]);
+    let lines = broker.log_until("ready");
+    let http = address(&lines, "http");
+    let clients: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(http).expect("the system holds it ready"))
+        .collect();
+    broker.log_until("cannot accept connections for now");
+    drop(clients);
+    let lines = broker.log_until("accepting connections again");
+    assert_eq!(lines.len(), 1, "said more than once: {lines:#?}");
+    assert!(health(http).starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

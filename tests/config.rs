@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millpond::config::{Config, ConnectionLimit, FlagSetting, Loaded, MemoryLimit, Sources};
+use millpond::config::{Config, Connections, FlagSetting, Loaded, MemoryLimit, Sources};
 use tempfile::TempDir;
 
 fn example() -> PathBuf {
@@ -121,7 +121,7 @@ fn text_from_flags_and_the_environment_becomes_whatever_the_key_takes() {
         (1 << 20, 4096)
     );
     assert_eq!(config.limits.login_timeout, Duration::from_millis(500));
-    assert_eq!(config.limits.connections, ConnectionLimit::Count(7));
+    assert_eq!(config.limits.connections, Connections::Count(7));
     assert_eq!(config.memory.limit, MemoryLimit::Percent(60));
     assert_eq!(config.stomp.default_pass.expose(), "12345");
     assert_eq!(config.storage.data_dir, Path::new("/srv/mill pond"));

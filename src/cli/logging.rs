@@ -1,7 +1,9 @@
 //! Log lines on standard error, for people or for programs.
 
 use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
@@ -32,4 +34,13 @@ pub(super) fn start(log: &Log) {
     };
     // Only fails when a logger is there already, which then goes on.
     let _ = installed;
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// A panic as one log line, so that whoever reads the log as JSON can read this too.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let reason = panic.payload_as_str().unwrap_or("of unknown kind");
+    let thread = std::thread::current();
+    let place = panic.location().map(ToString::to_string);
+    error!(thread = thread.name(), place, reason, "panic");
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use millpond_protocol::stomp::{ErrorFrame, Version, put_error};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,7 @@ use crate::management::health::{Readiness, State};
 use crate::management::http::{self, Http};
 use crate::server::limits::{self, ConnectionLimit};
 use crate::server::listener::{Handler, Listener, Purpose, SocketOptions};
+use crate::server::refusal::refuse;
 use crate::server::shutdown::{self, Reason, Shutdown};
 use crate::storage;
 
@@ -72,8 +75,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
     let broker = open_broker(&config, &shutdown).await?;
     let limit = ConnectionLimit::new(match config.limits.connections {
-        config::ConnectionLimit::Auto => limits::connections_for(descriptors),
-        config::ConnectionLimit::Count(count) => count,
+        config::Connections::Auto => limits::connections_for(descriptors),
+        config::Connections::Count(count) => count,
     });
     if let Some(listener) = bind(STOMP, &config.listen.stomp, &config)? {
         let stomp = Stomp::new(&config, &broker, &shutdown)?;
@@ -249,5 +252,17 @@ impl Handler for Stomp {
         let owner = Owner(self.accepted.fetch_add(1, Ordering::Relaxed) + 1);
         let session = StompSession::new(Arc::clone(&self.broker), Arc::clone(&self.options), Peer { remote }, owner);
         connection::drive(stream, session, self.stop.clone(), Arc::clone(&self.pool), self.driver)
+    }
+
+    fn refuse(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let error = ErrorFrame::new(
+            "Connection limit reached",
+            "connection_limit",
+            "The broker has as many connections as limits.connections allows; try again later.\n",
+        );
+        let mut reply = BytesMut::new();
+        // Before a version is agreed on, 1.0 is what every client reads.
+        put_error(&mut reply, Version::V1_0, &error);
+        async move { refuse(stream, &reply).await }
     }
 }

@@ -24,7 +24,7 @@ pub use sections::{
     StompErrors, Storage, StorageEngine, TopicPermission, User, Vhost,
 };
 pub(crate) use value::parse_duration;
-pub use value::{ConnectionLimit, ListenOn, MemoryLimit, Secret};
+pub use value::{Connections, ListenOn, MemoryLimit, Secret};
 
 /// What the environment variables that hold settings begin with: `MILLPOND_<SECTION>__<KEY>`.
 const ENVIRONMENT_PREFIX: &str = "MILLPOND_";

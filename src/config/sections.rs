@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::value::{ConnectionLimit, ListenOn, MemoryLimit, Secret, duration, memory_size, size};
+use super::value::{Connections, ListenOn, MemoryLimit, Secret, duration, memory_size, size};
 use crate::server::address::BindAddress;
 
 const KIB: usize = 1 << 10;
@@ -158,7 +158,7 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// Client connections, all protocols together. Default `auto`: what the file descriptor limit allows (the soft
     /// limit is raised to the hard one at start).
-    pub connections: ConnectionLimit,
+    pub connections: Connections,
     /// Subscriptions on one connection. Default 1024, 1 to 1,000,000.
     pub subscriptions: usize,
     /// Deliveries one subscription may leave unacknowledged, whatever its prefetch. Default 100,000, 1 to 10,000,000.
@@ -188,7 +188,7 @@ impl Default for Limits {
             header_line_bytes: 64 * KIB,
             login_bytes: 64 * KIB,
             login_timeout: Duration::from_secs(10),
-            connections: ConnectionLimit::Auto,
+            connections: Connections::Auto,
             subscriptions: 1024,
             unsettled: 100_000,
             receipts: 100_000,

@@ -91,14 +91,14 @@ impl<'de> Deserialize<'de> for MemoryLimit {
 
 /// How many client connections are let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionLimit {
+pub enum Connections {
     /// As many as the process's file descriptor limit allows.
     Auto,
     /// This many.
     Count(usize),
 }
 
-impl<'de> Deserialize<'de> for ConnectionLimit {
+impl<'de> Deserialize<'de> for Connections {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parse_with(
             deserializer,

@@ -283,7 +283,6 @@ fn bind_one(
         socket.set_only_v6(!dual_stack)?;
     }
     // A restart must not wait for the previous process's connections to leave TIME_WAIT.
-    #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
