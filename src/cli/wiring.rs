@@ -18,6 +18,8 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
         journal: JournalOptions {
             commit_delay: storage.commit_delay,
             checkpoint_bytes: storage.checkpoint_bytes,
+            checkpoint_commits: storage.checkpoint_commits,
+            backlog_limit_bytes: storage.backlog_bytes,
             ..JournalOptions::default()
         },
         sled: SledOptions { cache_bytes: storage.cache },
@@ -151,6 +153,8 @@ pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
         subscriptions_max: limits.subscriptions,
         transactions_max: limits.transactions,
         transaction_actions_max: limits.transaction_actions,
-        ..defaults
+        transaction_bytes_max: limits.transaction_bytes,
+        unsettled_max: u32::try_from(limits.unsettled).unwrap_or(u32::MAX),
+        receipts_max: limits.receipts,
     })
 }
