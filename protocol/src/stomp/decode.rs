@@ -110,6 +110,17 @@ impl Decoder {
         }
     }
 
+    /// The `receipt` of the frame that [`Decoder::decode`] could not read, as far as it was read: what is wrong
+    /// with a frame is answered with its `receipt-id` too. `src` is what `decode` left.
+    pub(super) fn receipt(&self, src: &[u8]) -> Option<Bytes> {
+        match self.stage {
+            Stage::Noise | Stage::Command => None,
+            Stage::Headers | Stage::Counted { .. } | Stage::Terminated { .. } => {
+                self.head.headers(src).get_bytes("receipt")
+            }
+        }
+    }
+
     fn begin_body(&self, body: usize) -> Result<Stage, DecodeError> {
         let ContentLength::Bytes(length) = self.head.content_length else {
             return Ok(Stage::Terminated {

@@ -1,12 +1,13 @@
 //! The head of a frame: its command and its header lines, found incrementally.
 
+use bytes::Bytes;
 use memchr::memchr2;
 
 use super::command::Command;
 use super::decode_error::DecodeError;
 use super::escape::Escaping;
 use super::grammar::{self, ContentLength};
-use super::headers::{Span, Spans};
+use super::headers::{Headers, Span, Spans};
 use super::limits::Limits;
 use super::scan::Specials;
 use super::version::Version;
@@ -156,6 +157,19 @@ impl Head {
         self.line = line;
         self.scanned = src.len();
         Ok(None)
+    }
+
+    /// A copy of the lines found so far.
+    pub(super) fn headers(&self, src: &[u8]) -> Headers {
+        let end = self.spans.last().map_or(0, |span| span.end as usize);
+        let block = Bytes::copy_from_slice(&src[self.block..self.block + end]);
+        Headers::from_parts(
+            block,
+            self.spans.clone(),
+            self.escaping,
+            self.trim,
+            self.plain,
+        )
     }
 
     /// Adds the line with which `src` ends to the index.

@@ -157,7 +157,10 @@ impl Machine {
             let frame = match self.decoder.decode(src) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(self.fail(error.into())),
+                Err(error) => {
+                    let receipt_id = self.decoder.receipt(src);
+                    return Err(self.fail(Fault::Decode { error, receipt_id }));
+                }
             };
             if let Phase::AwaitingLogin { deadline } = self.phase {
                 match self.before_login(deadline, frame) {
