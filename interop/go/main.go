@@ -290,7 +290,7 @@ func heartBeats() error {
 	conn, err := dial(
 		stomp.ConnOpt.HeartBeat(time.Second, time.Second),
 		// go-stomp gives both sides this much grace, five seconds by default: too lenient to notice a silent broker.
-		stomp.ConnOpt.HeartBeatError(200*time.Millisecond),
+		stomp.ConnOpt.HeartBeatError(500*time.Millisecond),
 		stomp.ConnOpt.ResponseHeaders(func(header *frame.Header) { agreed = header.Get(frame.HeartBeat) }),
 	)
 	if err != nil {
