@@ -189,6 +189,9 @@ impl<S: Session> Driver<'_, S> {
             Flow::Continue => {}
             Flow::Close => {
                 self.closing.get_or_insert(now);
+                // At once, not when the socket ends: a client that was told it may go must not be given
+                // what comes meanwhile, and what it holds is free for others.
+                self.session.close();
             }
             Flow::Login(login) => self.login = Some(login),
         }
