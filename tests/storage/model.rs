@@ -9,7 +9,7 @@ use millpond::storage::{
 };
 use proptest::prelude::*;
 
-use crate::support::{body, busy_checkpoints, commit, filled, q, s};
+use crate::support::{body, busy_checkpoints, filled, q, s, write};
 
 /// One operation; the numbers are reduced to what makes sense when it is run.
 #[derive(Debug, Clone)]
@@ -175,7 +175,7 @@ impl World {
                 units.iter().for_each(|ops| self.unit(journal.begin(), ops));
                 drop(hold);
             }
-            Step::Wait => drop(commit(&self.journal, |_| {})),
+            Step::Wait => write(&self.journal, |_| {}),
             Step::Reopen => {
                 self.journal.close().expect("nothing fails");
                 let end = self.model.clone();

@@ -70,7 +70,12 @@ impl Bell {
     }
 }
 
-/// Runs one unit and waits until it is settled. Returns its number.
+/// Runs one unit and waits until it is settled.
+pub(crate) fn write(journal: &Journal, work: impl FnOnce(&mut millpond::storage::Unit<'_>)) {
+    commit(journal, work);
+}
+
+/// As [`write`], and returns the number of the commit.
 pub(crate) fn commit(
     journal: &Journal,
     work: impl FnOnce(&mut millpond::storage::Unit<'_>),
