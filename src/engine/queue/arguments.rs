@@ -339,7 +339,7 @@ mod tests {
             VhostName::parse("/").unwrap(),
         );
         let declared = table(&[
-            ("x-message-ttl", Value::from(60000)),
+            ("x-message-ttl", Value::from(60_000_i64)),
             ("x-queue-type", Value::text("classic")),
         ]);
         assert_eq!(
@@ -348,7 +348,7 @@ mod tests {
                 &vhost,
                 &declared,
                 &table(&[
-                    ("x-message-ttl", Value::from(60000)),
+                    ("x-message-ttl", Value::from(60_000_i64)),
                     ("x-free", Value::from(1))
                 ])
             ),
@@ -358,7 +358,7 @@ mod tests {
             &queue,
             &vhost,
             &declared,
-            &table(&[("x-message-ttl", Value::from(30000))]),
+            &table(&[("x-message-ttl", Value::from(30_000_i64))]),
         )
         .unwrap_err();
         assert_eq!(
