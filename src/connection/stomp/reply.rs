@@ -43,6 +43,12 @@ impl StompError {
         self
     }
 
+    /// The same, leaving the connection open: a refused SEND never closes it (unless every ERROR does).
+    pub(super) fn staying(mut self) -> Self {
+        self.closes = false;
+        self
+    }
+
     /// Whether the connection ends with this error.
     pub(super) fn closes(&self, mode: ErrorMode) -> bool {
         self.closes || mode == ErrorMode::Strict
@@ -107,14 +113,6 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         code,
         body: format!("{error}\n").into(),
         closes,
-    }
-}
-
-/// A refused SEND never closes the connection (unless every ERROR does).
-pub(super) fn refused_send(error: &EngineError) -> StompError {
-    StompError {
-        closes: matches!(error, EngineError::StoreFailed),
-        ..from_engine(error)
     }
 }
 

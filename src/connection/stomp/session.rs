@@ -13,7 +13,7 @@ use super::deliver::{Encoder, Handle, size_hint};
 use super::login::{self, PendingLogin};
 use super::options::StompOptions;
 use super::publish::{Plans, Send};
-use super::reply::{self, StompError, from_engine, refused_send};
+use super::reply::{self, StompError, from_engine};
 use super::settle::{Settlements, not_found};
 use super::subscription::{AckMode, Subscription, Subscriptions};
 use super::transactions::{TransactionLimits, Transactions};
@@ -208,7 +208,9 @@ impl StompSession {
     ) -> Result<(), Closing> {
         let receipt = frame.headers.get_bytes("receipt");
         let result = match frame.command {
-            Command::Send => self.on_send(turn, frame, receipt.as_ref()),
+            Command::Send => self
+                .on_send(turn, frame, receipt.as_ref())
+                .map_err(StompError::staying),
             Command::Ack | Command::Nack => self.on_settle(frame, receipt.as_ref()),
             _ => {
                 self.flush(turn, output)?;
@@ -361,7 +363,7 @@ impl StompSession {
                         sent.receipt,
                     ));
                 }
-                Fate::Refused(error) => refused.push((refused_send(&error), sent.receipt)),
+                Fate::Refused(error) => refused.push((from_engine(&error).staying(), sent.receipt)),
             }
         }
         if let Some(queue) = batch.messages.take_hold()
