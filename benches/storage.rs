@@ -73,31 +73,70 @@ fn open(path: &Path) -> Result<Journal, StorageError> {
     open_directory(path, DirectoryOptions::default()).map(|(journal, _)| journal)
 }
 
-/// Prints a line: messages a second, the slower percentiles of a batch, bytes written for each byte of body.
-fn report(
-    name: &str,
-    messages: u64,
-    len: usize,
+/// Seconds of CPU this process has used, in user and system mode, where the system tells.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the command's name in parentheses; user and system time are fields 14 and 15, in ticks of 10 ms.
+    let fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, fields)| fields)
+        .split_whitespace();
+    fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
+}
+
+/// One line of the table, being measured.
+struct Line {
+    name: String,
+    len: u64,
     from: Instant,
-    mut batches: Vec<Duration>,
-    journal: &Journal,
-) {
-    let rate = messages as f64 / from.elapsed().as_secs_f64();
-    batches.sort_unstable();
-    let at = |share: usize| {
-        batches
-            .get((batches.len() * share / 100).min(batches.len() - 1))
-            .copied()
-            .unwrap_or_default()
-    };
-    let stats = journal.stats();
-    let amplification = stats.bytes_written as f64 / (messages * len as u64) as f64;
-    println!(
-        "{name:<44} {rate:>10.0} msg/s   p50 {:>8.2?}   p99 {:>8.2?}   log {amplification:>5.2} B/B   {} checkpoints",
-        at(50),
-        at(99),
-        stats.checkpoints
-    );
+    cpu: f64,
+    batches: Vec<Duration>,
+}
+
+impl Line {
+    fn begin(name: String, len: usize) -> Self {
+        Self {
+            name,
+            len: len as u64,
+            from: Instant::now(),
+            cpu: cpu_seconds(),
+            batches: Vec::new(),
+        }
+    }
+
+    fn batch(&mut self, work: impl FnOnce()) {
+        let begun = Instant::now();
+        work();
+        self.batches.push(begun.elapsed());
+    }
+
+    /// Messages a second, the slower percentiles of a batch, CPU, and bytes written for each byte of body.
+    fn print(mut self, messages: u64, journal: &Journal, disk: u64) {
+        let rate = messages as f64 / self.from.elapsed().as_secs_f64();
+        let cpu = (cpu_seconds() - self.cpu) / messages as f64 * 1e6;
+        self.batches.sort_unstable();
+        let last = self.batches.len().saturating_sub(1);
+        let at = |share: usize| {
+            self.batches
+                .get(last * share / 100)
+                .copied()
+                .unwrap_or_default()
+        };
+        let stats = journal.stats();
+        let amplification = stats.bytes_written as f64 / (messages * self.len) as f64;
+        println!(
+            "{:<32} {rate:>9.0} msg/s  p50 {:>9.2?}  p99 {:>9.2?}  CPU {cpu:>6.2} s/M  log {amplification:>4.2} B/B  {} MB on disk",
+            self.name,
+            at(50),
+            at(99),
+            disk >> 20
+        );
+    }
 }
 
 /// Batches of one size over a number of queues.
@@ -105,34 +144,25 @@ fn durable(seconds: u64, batch: u64, queues: u64, len: usize) -> Result<(), Stor
     let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
     let journal = open(directory.path())?;
     let publisher = Publisher::new(&journal);
-    let (from, limit) = (Instant::now(), Duration::from_secs(seconds));
-    let mut batches = Vec::new();
+    let limit = Duration::from_secs(seconds);
+    let mut line = Line::begin(format!("{batch} x {len} B, {queues} queues"), len);
     let mut next = 1;
-    while from.elapsed() < limit {
-        let begun = Instant::now();
-        publisher.commit(|unit| {
-            for seq in next..next + batch {
-                unit.enqueue(QueueId(1 + seq % queues), Seq(seq), body(len));
-            }
-            if let Some(old) = next.checked_sub(LAG * batch) {
-                for seq in old..old + batch {
-                    unit.settle(QueueId(1 + seq % queues), Seq(seq), Seq(seq));
+    while line.from.elapsed() < limit {
+        line.batch(|| {
+            publisher.commit(|unit| {
+                for seq in next..next + batch {
+                    unit.enqueue(QueueId(1 + seq % queues), Seq(seq), body(len));
                 }
-            }
+                if let Some(old) = next.checked_sub(LAG * batch) {
+                    for seq in old..old + batch {
+                        unit.settle(QueueId(1 + seq % queues), Seq(seq), Seq(seq));
+                    }
+                }
+            })
         });
         next += batch;
-        batches.push(begun.elapsed());
     }
-    report(
-        &format!("{batch} x {len} B, {queues} queues"),
-        next - 1,
-        len,
-        from,
-        batches,
-        &journal,
-    );
-    let size: u64 = walk(directory.path());
-    println!("{:<44} {:>10} MB on disk", "", size >> 20);
+    line.print(next - 1, &journal, walk(directory.path()));
     journal.close()
 }
 
@@ -154,31 +184,24 @@ fn short_lived(seconds: u64) -> Result<(), StorageError> {
     let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
     let journal = open(directory.path())?;
     let publisher = Publisher::new(&journal);
-    let (from, limit) = (Instant::now(), Duration::from_secs(seconds));
+    let limit = Duration::from_secs(seconds);
     let shared = body(1024);
-    let mut batches = Vec::new();
+    let mut line = Line::begin("256 x 1024 B, dying young".into(), 1024);
     let mut next = 1;
-    while from.elapsed() < limit {
-        let begun = Instant::now();
-        publisher.commit(|unit| {
-            for seq in next..next + 256 {
-                unit.enqueue(QueueId(1), Seq(seq), Arc::clone(&shared));
-            }
-            for seq in next..next + 256 {
-                unit.settle(QueueId(1), Seq(seq), Seq(seq));
-            }
+    while line.from.elapsed() < limit {
+        line.batch(|| {
+            publisher.commit(|unit| {
+                for seq in next..next + 256 {
+                    unit.enqueue(QueueId(1), Seq(seq), Arc::clone(&shared));
+                }
+                for seq in next..next + 256 {
+                    unit.settle(QueueId(1), Seq(seq), Seq(seq));
+                }
+            })
         });
         next += 256;
-        batches.push(begun.elapsed());
     }
-    report(
-        "256 x 1024 B, dying young",
-        next - 1,
-        1024,
-        from,
-        batches,
-        &journal,
-    );
+    line.print(next - 1, &journal, walk(directory.path()));
     journal.close()
 }
 
