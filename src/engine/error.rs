@@ -116,6 +116,8 @@ pub enum EngineError {
     },
     /// Free disk space is below the configured floor: publishers are refused, consumers go on.
     DiskLow,
+    /// Messages take more memory than `memory.limit` and its reserve: publishers are refused, consumers go on.
+    MemoryLow,
     /// The store failed; the broker is stopping.
     StoreFailed,
 }
@@ -149,6 +151,7 @@ impl std::fmt::Display for EngineError {
             Self::NotOutstanding => f.write_str("this delivery is not outstanding on this connection: it was never made, or is settled already"),
             Self::Unsupported { what } | Self::LimitReached { what } => f.write_str(what),
             Self::DiskLow => f.write_str("free disk space is below disk.free_limit; messages are refused until there is room, consumers go on"),
+            Self::MemoryLow => f.write_str("waiting messages take all memory that memory.limit grants; messages are refused until some are settled, consumers go on"),
             Self::StoreFailed => f.write_str("the message store failed; the broker is stopping and nothing unconfirmed is promised"),
         }
     }

@@ -9,6 +9,9 @@ use super::options::ErrorMode;
 use crate::engine::access::AccessError;
 use crate::engine::error::EngineError;
 
+/// The `code` of the one error after which no connection goes on.
+const STORE_FAILED: &str = "store_failed";
+
 /// An ERROR to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StompError {
@@ -32,6 +35,11 @@ impl StompError {
     pub(super) fn closing(mut self) -> Self {
         self.closes = true;
         self
+    }
+
+    /// The same for a SEND: the connection goes on (unless every ERROR ends it, or the store failed).
+    pub(super) fn open(self) -> Self {
+        Self { closes: self.code == STORE_FAILED, ..self }
     }
 
     /// Whether the connection ends with this error.
@@ -61,7 +69,8 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         EngineError::Unsupported { .. } => ("not_implemented", "not_implemented"),
         EngineError::LimitReached { .. } => ("limit_reached", "limit_reached"),
         EngineError::DiskLow => ("resource_error", "disk_low"),
-        EngineError::StoreFailed => ("internal_error", "store_failed"),
+        EngineError::MemoryLow => ("resource_error", "memory_low"),
+        EngineError::StoreFailed => ("internal_error", STORE_FAILED),
     };
     let closes = match error {
         EngineError::NotFound { .. }
@@ -77,14 +86,15 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         | EngineError::Unroutable { .. }
         | EngineError::NotOutstanding
         | EngineError::LimitReached { .. }
-        | EngineError::DiskLow => false,
+        | EngineError::DiskLow
+        | EngineError::MemoryLow => false,
     };
     StompError { message, code, body: format!("{error}\n").into(), closes }
 }
 
 /// A refused SEND never closes the connection (unless every ERROR does).
 pub(super) fn refused_send(error: &EngineError) -> StompError {
-    StompError { closes: matches!(error, EngineError::StoreFailed), ..from_engine(error) }
+    from_engine(error).open()
 }
 
 /// A login that failed. The sentences are RabbitMQ's, which clients' tests know.

@@ -303,12 +303,10 @@ impl LoggedIn {
             let deleted = self.vhost.delete_queue(turn, &self.principal, subscription.queue.name());
             if let Err(error) = deleted {
                 self.end(turn, tag, &subscription);
-                self.retire(tag, subscription);
                 return Err(from_engine(&error));
             }
         }
         self.end(turn, tag, &subscription);
-        self.retire(tag, subscription);
         Ok(tag)
     }
 
