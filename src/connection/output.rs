@@ -47,6 +47,8 @@ pub struct Output {
     len: usize,
     /// Bytes of `tail` that `len` already counts.
     counted: usize,
+    /// Bytes written since the connection began.
+    written: u64,
 }
 
 impl Output {
@@ -86,6 +88,16 @@ impl Output {
         self.len
     }
 
+    /// Where what was appended last ends, in bytes since the connection began.
+    pub fn end(&mut self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    /// Bytes that were written since the connection began.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.tail.is_empty()
@@ -113,6 +125,7 @@ impl Output {
     pub(super) fn advance(&mut self, mut count: usize) {
         self.count();
         self.len -= count;
+        self.written += count as u64;
         while count > 0 {
             let Some(first) = self.sealed.front_mut() else {
                 self.tail.advance(count);
@@ -195,6 +208,10 @@ mod tests {
                 written.extend_from_slice(&piece);
                 output.advance(piece.len());
                 assert_eq!(output.len(), expected.len() - written.len());
+                assert_eq!(
+                    (output.written(), output.end()),
+                    (written.len() as u64, expected.len() as u64)
+                );
             }
             assert_eq!(written, expected, "step {step}");
         }

@@ -30,8 +30,10 @@ pub struct Core {
     pub memory: Arc<Memory>,
     /// All time comes from here.
     pub clock: Clock,
-    /// Publishers held back, and when they go on.
-    pub(super) brake: Brake,
+    /// Publishers held back until there is memory.
+    memory_brake: Arc<Brake>,
+    /// Publishers held back until the log has caught up.
+    log_brake: Arc<Brake>,
     disk_low: AtomicBool,
     next_message: AtomicU64,
     next_queue: AtomicU64,
@@ -52,7 +54,8 @@ impl Core {
             journal,
             memory,
             clock,
-            brake: Brake::default(),
+            memory_brake: Arc::default(),
+            log_brake: Arc::default(),
             disk_low: AtomicBool::new(false),
             next_message: AtomicU64::new(first),
             next_queue: AtomicU64::new(1),
@@ -79,14 +82,19 @@ impl Core {
         self.disk_low.load(Ordering::Relaxed)
     }
 
+    /// Whether even the reserve of memory is used up: messages are refused, settling goes on.
+    pub fn is_memory_low(&self) -> bool {
+        self.memory.pressure() && !self.memory.has_reserve()
+    }
+
     /// Notes what a look at the disk found.
     pub fn set_disk_low(&self, low: bool) {
         self.disk_low.store(low, Ordering::Relaxed);
     }
 
-    /// Whether publishers should pause: memory is near its limit, or the log is behind.
-    pub fn under_pressure(&self) -> bool {
-        self.memory.pressure() || self.journal.backlog_bytes() > self.journal.backlog_limit_bytes()
+    /// Whether more is appended to the log and not on disk than may be.
+    fn is_log_behind(&self) -> bool {
+        self.journal.backlog_bytes() > self.journal.backlog_limit_bytes()
     }
 }
 
@@ -157,7 +165,16 @@ impl Broker {
         for vhost in &self.vhosts {
             vhost.start();
         }
-        tokio::spawn(flow::release_when_relieved(Arc::downgrade(&self.core)));
+        let core = &self.core;
+        let release = |brake: &Arc<Brake>, pressed| {
+            tokio::spawn(flow::release_when_relieved(
+                Arc::downgrade(core),
+                Arc::clone(brake),
+                pressed,
+            ))
+        };
+        release(&core.memory_brake, |core| core.memory.pressure());
+        release(&core.log_brake, Core::is_log_behind);
     }
 
     /// What all vhosts share.
@@ -166,12 +183,21 @@ impl Broker {
     }
 
     /// Whether a publisher with this outbox should pause; if so it is woken when it may go on.
-    pub fn under_pressure(&self, outbox: &Arc<Outbox>) -> bool {
-        let pressed = self.core.under_pressure();
-        if pressed {
-            self.core.brake.hold(outbox);
+    ///
+    /// One that holds unsettled deliveries (`settles`) does not pause for memory, because settling is what
+    /// makes room: it publishes out of the reserve, and is refused beyond it. It does pause for the log,
+    /// which catches up by itself.
+    pub fn must_pause(&self, outbox: &Arc<Outbox>, settles: bool) -> bool {
+        let core = &self.core;
+        let behind = core.is_log_behind();
+        if behind {
+            core.log_brake.hold(outbox);
         }
-        pressed
+        let short = !settles && core.memory.pressure();
+        if short {
+            core.memory_brake.hold(outbox);
+        }
+        behind || short
     }
 
     /// Users and permissions.

@@ -146,6 +146,8 @@ pub enum EngineError {
     },
     /// Free disk space is below the configured floor: publishers are refused, consumers go on.
     DiskLow,
+    /// Messages take more memory than `memory.limit` and its reserve: publishers are refused, consumers go on.
+    MemoryLow,
     /// The store failed; the broker is stopping.
     StoreFailed,
 }
@@ -179,6 +181,7 @@ impl std::fmt::Display for EngineError {
                 "queue '{queue}' is quarantined: {why}. Restore the store from a backup, or start the broker once with --accept-data-loss to go on without what is lost"
             ),
             Self::DiskLow => f.write_str("free disk space is below disk.free_limit; messages are refused until there is room, consumers go on"),
+            Self::MemoryLow => f.write_str("waiting messages take all memory that memory.limit grants; messages are refused until some are settled, consumers go on"),
             Self::StoreFailed => f.write_str("the message store failed; the broker is stopping and nothing unconfirmed is promised"),
         }
     }

@@ -78,10 +78,17 @@ impl Outbox {
         true
     }
 
+    /// Has the next [`Outbox::wake`] notify again. The connection calls it before it looks at anything
+    /// that it can be woken for, here or elsewhere: what comes while it looks then wakes it once more.
+    pub fn rearm(&self) {
+        // A read and a write in one: a plain store could pass the looks that follow it, and a commit that
+        // settles between them would find the wake-up claimed and nobody left to see its work.
+        self.scheduled.swap(false, Ordering::AcqRel);
+    }
+
     /// Takes what waits, about `max` bytes of it, into `into`; returns the stalled consumers to extend
     /// once at least half of the room is free again.
     pub fn take(&self, max: usize, into: &mut Vec<Item>) -> Vec<(Arc<dyn Queue>, ConsumerId)> {
-        self.scheduled.store(false, Ordering::Release);
         let mut inner = self.inner.lock();
         let mut weight = 0;
         let mut count = 0;
@@ -131,8 +138,8 @@ impl Outbox {
         self.inner.lock().items.is_empty()
     }
 
-    /// Claims the next wake-up of the connection: true for the first who asks since it last took
-    /// from here, who must then call [`Outbox::notify`] with no lock held.
+    /// Claims the next wake-up of the connection: true for the first who asks since it last rearmed, who
+    /// must then call [`Outbox::notify`] with no lock held.
     pub(super) fn claim_wake(&self) -> bool {
         !self.scheduled.swap(true, Ordering::AcqRel)
     }
@@ -142,7 +149,7 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Wakes the connection, once until it next takes from here. Call it with no lock held.
+    /// Wakes the connection, once until it next rearms. Call it with no lock held.
     pub fn wake(&self) {
         if self.claim_wake() {
             self.notify();

@@ -108,6 +108,14 @@ impl<'a> Turn<'a> {
         Some(unit.number())
     }
 
+    /// A promise that comes true when everything that any turn did before is on disk, whether this one
+    /// has to last or not. `waiter` is woken as with [`Turn::promise`].
+    pub fn barrier(&mut self, waiter: &Arc<dyn Waiter>) -> CommitNumber {
+        let unit = self.open_unit();
+        unit.wait(waiter);
+        unit.number()
+    }
+
     /// Moves dead letters until none is left, and deletes what nobody uses any more.
     ///
     /// A cascade runs from the list, never recursively, and always ends: a message that would come
@@ -129,6 +137,17 @@ impl<'a> Turn<'a> {
     /// Ends the turn: the unit closes, then everybody concerned is woken.
     pub fn finish(mut self) {
         self.settle_accounts();
+    }
+}
+
+/// The unit closes before anybody is woken, also when a panic of the caller ends the turn: who claimed a
+/// wake-up owes it, or that connection would never hear of anything again.
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.letters.is_empty() {
+            // They left their queues in this unit and have not arrived anywhere: it must never land.
+            std::process::abort();
+        }
         drop(self.unit.take());
         for outbox in self.wakes.drain(..) {
             outbox.notify();

@@ -140,6 +140,9 @@ impl LoggedIn {
         if self.broker.core().is_disk_low() {
             return Err(from_engine(&EngineError::DiskLow));
         }
+        if self.broker.core().is_memory_low() {
+            return Err(from_engine(&EngineError::MemoryLow));
+        }
         let now_ms = turn.now.wall_ms;
         let meta = Meta {
             id: self.broker.core().next_message_id(),

@@ -9,6 +9,9 @@ use super::options::ErrorMode;
 use crate::engine::access::AccessError;
 use crate::engine::error::EngineError;
 
+/// The `code` of the one error after which no connection goes on.
+const STORE_FAILED: &str = "store_failed";
+
 /// An ERROR to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StompError {
@@ -43,10 +46,12 @@ impl StompError {
         self
     }
 
-    /// The same, leaving the connection open: a refused SEND never closes it (unless every ERROR does).
-    pub(super) fn staying(mut self) -> Self {
-        self.closes = false;
-        self
+    /// The same for a SEND: the connection goes on (unless every ERROR ends it, or the store failed).
+    pub(super) fn open(self) -> Self {
+        Self {
+            closes: self.code == STORE_FAILED,
+            ..self
+        }
     }
 
     /// Whether the connection ends with this error.
@@ -91,7 +96,8 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         EngineError::LimitReached { .. } => ("limit_reached", "limit_reached"),
         EngineError::Quarantined { .. } => ("internal_error", "queue_quarantined"),
         EngineError::DiskLow => ("resource_error", "disk_low"),
-        EngineError::StoreFailed => ("internal_error", "store_failed"),
+        EngineError::MemoryLow => ("resource_error", "memory_low"),
+        EngineError::StoreFailed => ("internal_error", STORE_FAILED),
     };
     let closes = match error {
         EngineError::NotFound { .. }
@@ -108,7 +114,8 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         | EngineError::Unroutable { .. }
         | EngineError::NotOutstanding
         | EngineError::LimitReached { .. }
-        | EngineError::DiskLow => false,
+        | EngineError::DiskLow
+        | EngineError::MemoryLow => false,
     };
     StompError {
         message,
@@ -116,6 +123,11 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         body: format!("{error}\n").into(),
         closes,
     }
+}
+
+/// A refused SEND never closes the connection (unless every ERROR does).
+pub(super) fn refused_send(error: &EngineError) -> StompError {
+    from_engine(error).open()
 }
 
 /// A login that failed. The sentences are RabbitMQ's, which clients' tests know.

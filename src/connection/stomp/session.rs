@@ -1,6 +1,6 @@
 //! One STOMP connection: takes frames, gathers what can be done in one turn, and answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,9 +13,9 @@ use super::deliver::{Encoder, Handle, size_hint};
 use super::login::{self, PendingLogin};
 use super::options::StompOptions;
 use super::publish::{Plans, Send};
-use super::reply::{self, StompError, from_engine};
+use super::reply::{self, StompError, from_engine, refused_send};
 use super::settle::{Settlements, not_found};
-use super::subscription::{AckMode, Subscription, Subscriptions};
+use super::subscription::{AckMode, Subscriptions};
 use super::transactions::{TransactionLimits, Transactions};
 use super::unsettled::Ledger;
 use crate::connection::output::Output;
@@ -60,15 +60,24 @@ pub(super) struct LoggedIn {
     transactions: Transactions,
     publisher: Publisher,
     batch: Batch,
+    /// Whether it ever sent a message.
+    publishes: bool,
     encoder: Encoder,
-    /// Deliveries under auto-ack that are encoded and not all written.
-    unwritten: Vec<Delivery>,
-    /// Queues of subscriptions that ended with deliveries still unwritten.
-    retired: HashMap<ConsumerTag, Arc<LocalQueue>>,
+    /// Deliveries under auto-ack that are encoded and not wholly written, in that order.
+    unwritten: VecDeque<Unwritten>,
     auto_prefix: Bytes,
     auto_number: u64,
     /// Scratch space for what is taken from the outbox.
     taken: Vec<Item>,
+}
+
+/// A delivery under auto-ack on its way to the socket.
+#[derive(Debug)]
+struct Unwritten {
+    /// Where its frame ends, in bytes sent since the connection began.
+    end: u64,
+    queue: Arc<LocalQueue>,
+    delivery: Delivery,
 }
 
 /// What one turn is going to do: SENDs and ACKs in a row are carried out together.
@@ -104,6 +113,9 @@ pub struct StompSession {
     held_by: Option<Arc<dyn Queue>>,
     paused: bool,
     stopping: bool,
+    /// The client is still to be told that the broker stops: behind its receipts, because clients take an
+    /// ERROR as the end.
+    farewell: bool,
 }
 
 /// Why frames are no longer taken.
@@ -129,6 +141,7 @@ impl StompSession {
             held_by: None,
             paused: false,
             stopping: false,
+            farewell: false,
         }
     }
 
@@ -208,9 +221,7 @@ impl StompSession {
     ) -> Result<(), Closing> {
         let receipt = frame.headers.get_bytes("receipt");
         let result = match frame.command {
-            Command::Send => self
-                .on_send(turn, frame, receipt.as_ref())
-                .map_err(StompError::staying),
+            Command::Send => self.on_send(turn, frame, receipt.as_ref()),
             Command::Ack | Command::Nack => self.on_settle(frame, receipt.as_ref()),
             _ => {
                 self.flush(turn, output)?;
@@ -234,7 +245,9 @@ impl StompSession {
         receipt: Option<&Bytes>,
     ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
-        let send = client.message(turn, frame)?;
+        client.publishes = true;
+        // A refused SEND leaves the connection open, whoever refused it.
+        let send = client.message(turn, frame).map_err(StompError::open)?;
         let receipt = receipt.map(|id| Bytes::copy_from_slice(id));
         if let Some(name) = frame.headers.get("transaction") {
             client.transactions.send(&name, send, receipt)?;
@@ -290,7 +303,6 @@ impl StompSession {
         output: &mut Output,
     ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
-        let mut next = Next::Stay;
         let mut receipts: Vec<Bytes> = Vec::new();
         match frame.command {
             Command::Subscribe => client.subscribe(turn, frame)?,
@@ -304,7 +316,16 @@ impl StompSession {
                 .transactions
                 .abort(&transaction(frame)?, &mut client.ledger)?,
             Command::Commit => receipts = client.commit(turn, &transaction(frame)?)?,
-            Command::Disconnect => next = Next::Leave,
+            Command::Disconnect => {
+                if let Some(id) = receipt {
+                    // The client closes when it has this: everything it sent before must be safe then,
+                    // and answered.
+                    self.receipts_waiting += 1;
+                    self.receipts
+                        .push(turn.barrier(&self.waiter), vec![Bytes::copy_from_slice(id)]);
+                }
+                return Ok(Next::Leave);
+            }
             // The machine lets only the commands of clients through, and answers CONNECT itself.
             Command::Send | Command::Ack | Command::Nack | Command::Connect | Command::Stomp => {}
             Command::Connected
@@ -315,7 +336,7 @@ impl StompSession {
         }
         receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         self.promise(turn, receipts, output);
-        Ok(next)
+        Ok(Next::Stay)
     }
 
     /// Owes receipts for what the turn did so far.
@@ -363,7 +384,7 @@ impl StompSession {
                         sent.receipt,
                     ));
                 }
-                Fate::Refused(error) => refused.push((from_engine(&error).staying(), sent.receipt)),
+                Fate::Refused(error) => refused.push((refused_send(&error), sent.receipt)),
             }
         }
         if let Some(queue) = batch.messages.take_hold()
@@ -381,6 +402,19 @@ impl StompSession {
             }
         }
         result
+    }
+
+    /// Says that the broker stops, once nothing is owed any more.
+    fn bid_farewell(&mut self, output: &mut Output) {
+        if self.farewell && self.receipts.is_empty() {
+            self.farewell = false;
+            let error = StompError::new(
+                "Broker is stopping",
+                "shutdown",
+                "the broker is stopping; what was receipted is kept, connect again later\n",
+            );
+            error.put(output.buffer(), self.machine.version(), None, &[]);
+        }
     }
 
     /// One turn at the engine, whatever it is for.
@@ -434,13 +468,6 @@ impl LoggedIn {
         }
     }
 
-    /// Keeps the queue of an ended subscription until its unwritten deliveries are out.
-    pub(super) fn retire(&mut self, tag: ConsumerTag, subscription: Subscription) {
-        if self.unwritten.iter().any(|delivery| delivery.tag == tag) {
-            self.retired.insert(tag, subscription.queue);
-        }
-    }
-
     fn deliver(&mut self, delivery: Delivery, output: &mut Output) {
         let Some(subscription) = self.subscriptions.get(delivery.tag) else {
             return;
@@ -465,53 +492,50 @@ impl LoggedIn {
         self.encoder
             .put_message(output, self.version, &subscription.head, &handle, &delivery);
         if delivery.token.is_none() {
-            self.unwritten.push(delivery);
+            let queue = Arc::clone(&subscription.queue);
+            self.unwritten.push_back(Unwritten {
+                end: output.end(),
+                queue,
+                delivery,
+            });
         }
     }
 
-    fn queue_of(&self, tag: ConsumerTag) -> Option<Arc<LocalQueue>> {
-        let subscribed = self
-            .subscriptions
-            .get(tag)
-            .map(|subscription| &subscription.queue);
-        subscribed
-            .or_else(|| self.retired.get(&tag))
-            .map(Arc::clone)
-    }
-
-    /// Unwritten deliveries by the queue they came from.
+    /// Takes out what ends at or before `end`, for the queues it came from.
     fn take_unwritten(
         &mut self,
+        end: u64,
         chosen: impl Fn(&Delivery) -> bool,
     ) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
-        let mut queues: Vec<(ConsumerTag, Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
-        let mut unwritten = std::mem::take(&mut self.unwritten);
-        for delivery in unwritten.drain(..).filter(chosen) {
-            let at = match queues.iter().rposition(|(tag, _, _)| *tag == delivery.tag) {
-                Some(at) => at,
-                None => {
-                    let Some(queue) = self.queue_of(delivery.tag) else {
-                        continue;
-                    };
-                    queues.push((delivery.tag, queue, Vec::new()));
-                    queues.len() - 1
-                }
-            };
-            queues[at].2.push(delivery);
+        let mut queues: Vec<(Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
+        let count = self
+            .unwritten
+            .partition_point(|unwritten| unwritten.end <= end);
+        for Unwritten {
+            queue, delivery, ..
+        } in self.unwritten.drain(..count)
+        {
+            if !chosen(&delivery) {
+                continue;
+            }
+            match queues
+                .iter_mut()
+                .rfind(|(known, _)| known.id() == queue.id())
+            {
+                Some((_, deliveries)) => deliveries.push(delivery),
+                None => queues.push((queue, vec![delivery])),
+            }
         }
-        // Keeps the allocation for the next deliveries.
-        self.unwritten = unwritten;
-        self.retired.clear();
         queues
-            .into_iter()
-            .map(|(_, queue, deliveries)| (queue, deliveries))
-            .collect()
     }
 }
 
 impl Session for StompSession {
-    fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+    fn on_received(&mut self, now: Instant) {
         self.machine.bytes_received(now.into_std());
+    }
+
+    fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
         self.turn(|session, turn| session.take_events(turn, now, input, output))
     }
 
@@ -555,9 +579,9 @@ impl Session for StompSession {
                     ledger: Ledger::default(),
                     transactions: Transactions::new(limits),
                     batch: Batch::default(),
+                    publishes: false,
                     encoder: Encoder::default(),
-                    unwritten: Vec::new(),
-                    retired: HashMap::new(),
+                    unwritten: VecDeque::new(),
                     auto_number: 0,
                     taken: Vec::new(),
                 });
@@ -580,6 +604,7 @@ impl Session for StompSession {
     }
 
     fn on_wake(&mut self, room: usize, output: &mut Output) -> Woken {
+        self.outbox.rearm();
         let journal = &self.broker.core().journal;
         let start = output.len();
         let durable = journal.durable();
@@ -592,6 +617,7 @@ impl Session for StompSession {
                 self.put_receipt(&id, output);
             }
         }
+        self.bid_farewell(output);
         if poisoned && !self.receipts.is_empty() {
             let error = from_engine(&EngineError::StoreFailed);
             while let Some(ids) = self.receipts.pop_broken() {
@@ -600,6 +626,7 @@ impl Session for StompSession {
                 }
             }
             self.receipts_waiting = 0;
+            self.farewell = false;
             return Woken::Close;
         }
         let Some(client) = &mut self.client else {
@@ -649,19 +676,13 @@ impl Session for StompSession {
         }
     }
 
-    fn on_sent(&mut self, now: Instant) {
+    fn on_sent(&mut self, now: Instant, written: u64) {
         self.machine.bytes_sent(now.into_std());
-    }
-
-    fn on_drained(&mut self) {
         let Some(client) = &mut self.client else {
             return;
         };
-        if client.unwritten.is_empty() {
-            return;
-        }
         // Transient messages are done with; only what is in the log has to be told.
-        let done = client.take_unwritten(|delivery| delivery.message.meta().persistent);
+        let done = client.take_unwritten(written, |delivery| delivery.message.meta().persistent);
         if done.is_empty() {
             return;
         }
@@ -673,17 +694,19 @@ impl Session for StompSession {
         });
     }
 
-    fn wants_input(&mut self, now: Instant) -> bool {
+    fn wants_input(&mut self, now: Instant, room: bool) -> bool {
         if self.held_by.as_ref().is_some_and(|queue| !queue.is_full()) {
             self.held_by = None;
         }
-        // Who holds unsettled deliveries is read from always: settling is what makes room.
-        let settles = self
-            .client
-            .as_ref()
-            .is_some_and(|client| client.ledger.len() > 0);
-        let pressed = self.held_by.is_some() || self.broker.under_pressure(&self.outbox);
-        let wants = self.receipts_waiting < self.options.receipts_max && (settles || !pressed);
+        // Only who has published is held back: whoever logs in and subscribes makes room. And not for the
+        // sake of a full queue or memory while it holds unsettled deliveries, for the same reason.
+        let held = self.client.as_ref().is_some_and(|client| {
+            let settles = client.ledger.len() > 0;
+            client.publishes
+                && (self.broker.must_pause(&self.outbox, settles)
+                    || (self.held_by.is_some() && !settles))
+        });
+        let wants = room && self.receipts_waiting < self.options.receipts_max && !held;
         if wants == self.paused {
             self.paused = !wants;
             if wants {
@@ -696,19 +719,13 @@ impl Session for StompSession {
     }
 
     fn owes(&self) -> bool {
-        !self.receipts.is_empty()
+        !self.receipts.is_empty() || self.farewell
     }
 
     fn on_shutdown(&mut self, output: &mut Output) {
         self.stopping = true;
-        if self.machine.is_logged_in() {
-            let error = StompError::new(
-                "Broker is stopping",
-                "shutdown",
-                "the broker is stopping; what was receipted is kept, connect again later\n",
-            );
-            error.put(output.buffer(), self.machine.version(), None, &[]);
-        }
+        self.farewell = self.machine.is_logged_in();
+        self.bid_farewell(output);
     }
 
     fn outbox(&self) -> Arc<Outbox> {
@@ -749,14 +766,13 @@ impl StompSession {
             None,
             &[("subscription", &name)],
         );
-        client.retire(tag, subscription);
     }
 }
 
 impl LoggedIn {
     /// The connection is gone: consumers leave, and what they hold goes back to its queues.
     fn close(&mut self, turn: &mut Turn<'_>, counted: bool) {
-        let unwritten = self.take_unwritten(|_| true);
+        let unwritten = self.take_unwritten(u64::MAX, |_| true);
         let ended: Vec<_> = self.subscriptions.drain().collect();
         for (_, subscription) in &ended {
             // First all of them leave, so that nothing given back comes round again.

@@ -446,12 +446,10 @@ impl LoggedIn {
                 .delete_queue(turn, &self.principal, subscription.queue.name());
             if let Err(error) = deleted {
                 self.end(turn, tag, &subscription);
-                self.retire(tag, subscription);
                 return Err(from_engine(&error));
             }
         }
         self.end(turn, tag, &subscription);
-        self.retire(tag, subscription);
         Ok(tag)
     }
 
