@@ -62,8 +62,8 @@ class Client(stomp.ConnectionListener):
             return None
 
     def receive_all(self):
-        """The messages that are there: those until half a second passes without one."""
-        return list(iter(lambda: self.receive(0.5), None))
+        """The messages that are there: those until a second passes without one."""
+        return list(iter(lambda: self.receive(1), None))
 
     def ack(self, message):
         self.connection.ack(message.headers["ack"])
