@@ -36,11 +36,15 @@ class Broker:
         (WORK / "tmp").mkdir(parents=True, exist_ok=True)
         LOGS.mkdir(parents=True, exist_ok=True)
         self.data = tempfile.mkdtemp(dir=WORK / "tmp", prefix="data-")
-        self.process = subprocess.Popen(
-            [self.program, "serve", "--data-dir", self.data, "--stomp", "127.0.0.1:0", "--amqp", "off",
-             "--http", "127.0.0.1:0", "--web-stomp", "off", "--log-format", "json"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [self.program, "serve", "--data-dir", self.data, "--stomp", "127.0.0.1:0", "--amqp", "off",
+                 "--http", "127.0.0.1:0", "--web-stomp", "off", "--log-format", "json"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+        except OSError as failure:
+            shutil.rmtree(self.data, ignore_errors=True)
+            raise BrokerError(f"the broker cannot be run: {failure}") from failure
         self.events = queue.Queue()
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()

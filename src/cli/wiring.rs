@@ -5,7 +5,9 @@ use millpond_protocol::stomp;
 use crate::config::{self, Config};
 use crate::connection::DriverOptions;
 use crate::connection::stomp::{ErrorMode, StompOptions};
-use crate::engine::access::{AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig};
+use crate::engine::access::{
+    AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig,
+};
 use crate::engine::memory::MemoryLimit;
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
@@ -22,7 +24,9 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             backlog_limit_bytes: storage.backlog_bytes,
             ..JournalOptions::default()
         },
-        sled: SledOptions { cache_bytes: storage.cache },
+        sled: SledOptions {
+            cache_bytes: storage.cache,
+        },
         accept_data_loss: storage.accept_data_loss,
     }
 }
@@ -62,11 +66,20 @@ pub(super) fn access(config: &Config) -> Result<AccessConfig, String> {
         .users
         .iter()
         .map(|user| {
-            let tags = user.tags.iter().map(|tag| tag.parse().map_err(|error| format!("user '{}': {error}", user.name)));
+            let tags = user.tags.iter().map(|tag| {
+                tag.parse()
+                    .map_err(|error| format!("user '{}': {error}", user.name))
+            });
             Ok(UserConfig {
                 name: user.name.clone(),
-                password: user.password.as_ref().map(|password| Password::new(password.expose())),
-                password_hash: user.password_hash.as_ref().map(|hash| hash.expose().to_owned()),
+                password: user
+                    .password
+                    .as_ref()
+                    .map(|password| Password::new(password.expose())),
+                password_hash: user
+                    .password_hash
+                    .as_ref()
+                    .map(|hash| hash.expose().to_owned()),
                 tags: tags.collect::<Result<_, String>>()?,
                 loopback_only: user.loopback_only,
             })
@@ -98,7 +111,11 @@ pub(super) fn access(config: &Config) -> Result<AccessConfig, String> {
             })
         })
         .collect::<Result<_, String>>()?;
-    Ok(AccessConfig { users, permissions, topic_permissions })
+    Ok(AccessConfig {
+        users,
+        permissions,
+        topic_permissions,
+    })
 }
 
 fn exchange(name: &str) -> Result<ExchangeName, String> {
@@ -107,7 +124,10 @@ fn exchange(name: &str) -> Result<ExchangeName, String> {
 
 /// How connections are driven.
 pub(super) fn driver(config: &Config) -> DriverOptions {
-    DriverOptions { write_bytes: config.limits.write_bytes, close_timeout: config.shutdown.drain_timeout }
+    DriverOptions {
+        write_bytes: config.limits.write_bytes,
+        close_timeout: config.shutdown.drain_timeout,
+    }
 }
 
 /// How STOMP sessions behave.
@@ -116,7 +136,11 @@ pub(super) fn driver(config: &Config) -> DriverOptions {
 /// A sentence naming the vhost or exchange that cannot be.
 pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
     let (limits, dialect) = (&config.limits, &config.stomp);
-    let frames = stomp::Limits { frame_bytes: limits.message_bytes, headers: limits.headers, header_line_bytes: limits.header_line_bytes };
+    let frames = stomp::Limits {
+        frame_bytes: limits.message_bytes,
+        headers: limits.headers,
+        header_line_bytes: limits.header_line_bytes,
+    };
     let before_login = stomp::Limits {
         frame_bytes: limits.login_bytes.min(limits.message_bytes),
         header_line_bytes: limits.header_line_bytes.min(limits.login_bytes),
@@ -134,7 +158,11 @@ pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
             login_timeout: limits.login_timeout,
             implicit_connect: dialect.implicit_connect,
             strict_errors: errors == ErrorMode::Strict,
-            server: if dialect.hide_server_info { String::new() } else { defaults.machine.server.clone() },
+            server: if dialect.hide_server_info {
+                String::new()
+            } else {
+                defaults.machine.server.clone()
+            },
             ..defaults.machine.clone()
         },
         default_user: dialect.default_user.clone(),

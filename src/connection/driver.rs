@@ -53,12 +53,26 @@ enum Event {
 }
 
 /// Drives one connection until it ends. Errors of the socket just end it.
-pub async fn drive<T, S>(mut transport: T, mut session: S, stop: Stop, pool: Arc<BufferPool>, options: DriverOptions)
-where
+pub async fn drive<T, S>(
+    mut transport: T,
+    mut session: S,
+    stop: Stop,
+    pool: Arc<BufferPool>,
+    options: DriverOptions,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Session,
 {
-    let mut driver = Driver { session: &mut session, output: Output::default(), input: None, login: None, closing: None, timer: None, stopping: false, options };
+    let mut driver = Driver {
+        session: &mut session,
+        output: Output::default(),
+        input: None,
+        login: None,
+        closing: None,
+        timer: None,
+        stopping: false,
+        options,
+    };
     let ended = driver.run(&mut transport, &stop, &pool).await;
     let lingers = ended.is_ok();
     session.close();
@@ -74,7 +88,8 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(transport: &mut T) {
     }
     let mut rest = BytesMut::with_capacity(4 * 1024);
     let drained = async {
-        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await {
+        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await
+        {
             rest.clear();
             if count == 0 {
                 break;
@@ -99,7 +114,12 @@ struct Driver<'s, S> {
 
 impl<S: Session> Driver<'_, S> {
     /// `Ok` if we end the connection, an error if the client or the network did.
-    async fn run<T: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut T, stop: &Stop, pool: &BufferPool) -> io::Result<()> {
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        transport: &mut T,
+        stop: &Stop,
+        pool: &BufferPool,
+    ) -> io::Result<()> {
         let outbox = self.session.outbox();
         loop {
             if self.closing.is_some() && self.output.is_empty() && !self.session.owes() {
@@ -113,7 +133,12 @@ impl<S: Session> Driver<'_, S> {
                 && self.output.len() < self.options.write_bytes
                 && self.session.wants_input(now);
             let event = {
-                let (input, output, login, timer) = (&mut self.input, &mut self.output, &mut self.login, &mut self.timer);
+                let (input, output, login, timer) = (
+                    &mut self.input,
+                    &mut self.output,
+                    &mut self.login,
+                    &mut self.timer,
+                );
                 let write_bytes = self.options.write_bytes;
                 tokio::select! {
                     biased;
@@ -170,10 +195,18 @@ impl<S: Session> Driver<'_, S> {
             }
             Event::Deadline => {
                 self.timer = None;
-                if self.closing.is_some_and(|since| now >= since + self.options.close_timeout) {
+                if self
+                    .closing
+                    .is_some_and(|since| now >= since + self.options.close_timeout)
+                {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                if self.session.deadline().is_some_and(|deadline| deadline <= now) && self.closing.is_none() {
+                if self
+                    .session
+                    .deadline()
+                    .is_some_and(|deadline| deadline <= now)
+                    && self.closing.is_none()
+                {
                     self.session.on_timeout(now, &mut self.output)
                 } else {
                     Flow::Continue
@@ -189,6 +222,9 @@ impl<S: Session> Driver<'_, S> {
             Flow::Continue => {}
             Flow::Close => {
                 self.closing.get_or_insert(now);
+                // At once, not when the socket ends: a client that was told it may go must not be given
+                // what comes meanwhile, and what it holds is free for others.
+                self.session.close();
             }
             Flow::Login(login) => self.login = Some(login),
         }

@@ -16,7 +16,10 @@ const KEEP_SIZE: usize = 256 * 1024;
 #[derive(Debug)]
 enum Chunk {
     Encoded(BytesMut),
-    Body { message: Arc<Message>, written: usize },
+    Body {
+        message: Arc<Message>,
+        written: usize,
+    },
 }
 
 impl Chunk {
@@ -66,7 +69,10 @@ impl Output {
         if !before.is_empty() {
             self.sealed.push_back(Chunk::Encoded(before));
         }
-        self.sealed.push_back(Chunk::Body { message: Arc::clone(message), written: 0 });
+        self.sealed.push_back(Chunk::Body {
+            message: Arc::clone(message),
+            written: 0,
+        });
     }
 
     fn count(&mut self) {
@@ -146,9 +152,24 @@ mod tests {
     use crate::engine::name::{ExchangeName, RoutingKey};
 
     fn message(body: Vec<u8>) -> Arc<Message> {
-        let address = Address { exchange: ExchangeName::parse("").unwrap(), routing_key: RoutingKey::parse("q").unwrap() };
-        let meta = Meta { id: MessageId(1), entered_ms: 0, expires_ms: None, persistent: false, priority: None };
-        Arc::new(Message::new(Arc::new(address), meta, Encoding::Stomp, bytes::Bytes::new(), body.into()))
+        let address = Address {
+            exchange: ExchangeName::parse("").unwrap(),
+            routing_key: RoutingKey::parse("q").unwrap(),
+        };
+        let meta = Meta {
+            id: MessageId(1),
+            entered_ms: 0,
+            expires_ms: None,
+            persistent: false,
+            priority: None,
+        };
+        Arc::new(Message::new(
+            Arc::new(address),
+            meta,
+            Encoding::Stomp,
+            bytes::Bytes::new(),
+            body.into(),
+        ))
     }
 
     #[test]
@@ -166,7 +187,10 @@ mod tests {
             while !output.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 4];
                 let used = output.gather(&mut slices, step);
-                let piece: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.to_vec()).collect();
+                let piece: Vec<u8> = slices[..used]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
                 assert!(!piece.is_empty() && piece.len() <= step);
                 written.extend_from_slice(&piece);
                 output.advance(piece.len());

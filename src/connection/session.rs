@@ -75,6 +75,6 @@ pub trait Session: Send {
     /// Where its deliveries wait.
     fn outbox(&self) -> Arc<Outbox>;
 
-    /// The connection is gone: gives back what it holds.
+    /// The connection ends: gives back what it holds. What is owed and encoded still goes out.
     fn close(&mut self);
 }

@@ -24,6 +24,41 @@ impl Kind {
     }
 }
 
+/// A declaration that asks for something else than what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inequivalent {
+    /// Queue or exchange.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its vhost.
+    pub vhost: VhostName,
+    /// The property or argument that differs.
+    pub argument: String,
+    /// What was asked for, as the field's tools expect it to be written.
+    pub received: String,
+    /// What the object was declared with.
+    pub current: String,
+}
+
+impl std::fmt::Display for Inequivalent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            kind,
+            name,
+            vhost,
+            argument,
+            received,
+            current,
+        } = self;
+        let kind = kind.as_str();
+        write!(
+            f,
+            "inequivalent arg '{argument}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}"
+        )
+    }
+}
+
 /// A refusal: what was asked for did not happen, and nothing else changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
@@ -36,21 +71,8 @@ pub enum EngineError {
         /// The vhost that was searched.
         vhost: VhostName,
     },
-    /// The object exists with another value of `argument`.
-    Inequivalent {
-        /// Queue or exchange.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Its vhost.
-        vhost: VhostName,
-        /// The property or argument that differs.
-        argument: String,
-        /// What was asked for, as the field's tools expect it to be written.
-        received: String,
-        /// What the object was declared with.
-        current: String,
-    },
+    /// The object exists with another value of an argument.
+    Inequivalent(Box<Inequivalent>),
     /// An argument has a value that no queue or exchange of this kind takes.
     InvalidArgument {
         /// The argument's name.
@@ -125,11 +147,7 @@ impl std::fmt::Display for EngineError {
         match self {
             Self::NotFound { kind: Kind::Vhost, name, .. } => write!(f, "no vhost '{name}'"),
             Self::NotFound { kind, name, vhost } => write!(f, "no {} '{name}' in vhost '{vhost}'", kind.as_str()),
-            Self::Inequivalent { kind, name, vhost, argument, received, current } => write!(
-                f,
-                "inequivalent arg '{argument}' for {} '{name}' in vhost '{vhost}': received {received} but current is {current}",
-                kind.as_str()
-            ),
+            Self::Inequivalent(difference) => difference.fmt(f),
             Self::InvalidArgument { argument, why } => write!(f, "invalid arg '{argument}': {why}"),
             Self::AccessRefused { why } => f.write_str(why),
             Self::ResourceLocked { queue, vhost } => write!(

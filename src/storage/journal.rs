@@ -192,7 +192,11 @@ impl Shared {
 
     fn request(&self, what: u8) {
         self.request.store(what, Ordering::Release);
-        self.work_is_there();
+        self.work.store(true, Ordering::Release);
+        // Always: while the writer gathers a commit it sleeps with work announced.
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
     }
 }
 

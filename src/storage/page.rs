@@ -4,7 +4,8 @@
 //! removed). Rewriting one puts a new page with a higher number beside the old one; the header, written
 //! last, brings all new pages into force at once by naming the next number. So a checkpoint that was cut
 //! off changes nothing. Of several pages of an owner the highest number below the header's counts, and an
-//! empty one (a tombstone) says that the owner is gone. Old pages are removed afterwards; tombstones with
+//! empty one (a tombstone) says that the owner is gone. What a cut-off checkpoint
+//! left is removed, durably, before the next one. Old pages are removed afterwards; tombstones with
 //! the checkpoint after that, when the removal of what they hide is durable.
 //!
 //! Key: `0x02 | kind | owner (8) | number (8) | piece (4)`. Value: crc32c (4) over the key and the rest,
@@ -131,6 +132,9 @@ pub(super) struct Loaded {
     pub(super) contents: Vec<(Owner, Vec<u8>)>,
     /// Owners whose page in force cannot be read.
     pub(super) damaged: Vec<Owner>,
+    /// Keys of a checkpoint that was not finished. They must be gone for good before the next header, which
+    /// would bring them into force.
+    pub(super) unfinished: Vec<Vec<u8>>,
     /// Whether the pages found are not those the header counted.
     pub(super) incomplete: bool,
 }
@@ -229,7 +233,7 @@ impl Pages {
                 return ControlFlow::Continue(());
             };
             if number >= next {
-                pages.outdated.push(key.to_vec());
+                loaded.unfinished.push(key.to_vec());
                 return ControlFlow::Continue(());
             }
             if let Some(done) = open.take_if(|page| (page.owner, page.number) != (owner, number)) {
@@ -346,10 +350,10 @@ mod tests {
         write(&mut store, |changes| pages.put(QUEUE, b"old", changes));
         let (next, count, sum) = (pages.next(), pages.count(), pages.sum());
         write(&mut store, |changes| pages.put(QUEUE, b"new", changes));
-        let (pages, loaded) = Pages::load(&store, next, count, sum).unwrap();
+        let (_, loaded) = Pages::load(&store, next, count, sum).unwrap();
         assert_eq!(loaded.contents, [(QUEUE, b"old".to_vec())]);
         assert!(!loaded.incomplete);
-        assert_eq!(pages.outdated.len(), 1, "the new page is swept");
+        assert_eq!(loaded.unfinished.len(), 1);
     }
 
     #[test]

@@ -24,13 +24,28 @@ pub(super) struct StompError {
 
 impl StompError {
     /// An error after which the connection goes on (in compatible mode).
-    pub(super) fn new(message: &'static str, code: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
-        Self { message, code, body: body.into(), closes: false }
+    pub(super) fn new(
+        message: &'static str,
+        code: &'static str,
+        body: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            message,
+            code,
+            body: body.into(),
+            closes: false,
+        }
     }
 
     /// The same, ending the connection.
     pub(super) fn closing(mut self) -> Self {
         self.closes = true;
+        self
+    }
+
+    /// The same, leaving the connection open: a refused SEND never closes it (unless every ERROR does).
+    pub(super) fn staying(mut self) -> Self {
+        self.closes = false;
         self
     }
 
@@ -40,8 +55,20 @@ impl StompError {
     }
 
     /// Appends the ERROR frame.
-    pub(super) fn put(&self, dst: &mut BytesMut, version: Version, receipt: Option<&[u8]>, headers: &[(&str, &[u8])]) {
-        let frame = ErrorFrame { message: self.message, code: self.code, receipt_id: receipt, body: &self.body, headers };
+    pub(super) fn put(
+        &self,
+        dst: &mut BytesMut,
+        version: Version,
+        receipt: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) {
+        let frame = ErrorFrame {
+            message: self.message,
+            code: self.code,
+            receipt_id: receipt,
+            body: &self.body,
+            headers,
+        };
         put_error(dst, version, &frame);
     }
 }
@@ -50,7 +77,9 @@ impl StompError {
 pub(super) fn from_engine(error: &EngineError) -> StompError {
     let (message, code) = match error {
         EngineError::NotFound { .. } => ("not_found", "not_found"),
-        EngineError::Inequivalent { .. } | EngineError::InvalidArgument { .. } => ("precondition_failed", "precondition_failed"),
+        EngineError::Inequivalent(_) | EngineError::InvalidArgument { .. } => {
+            ("precondition_failed", "precondition_failed")
+        }
         EngineError::AccessRefused { .. } => ("access_refused", "access_refused"),
         EngineError::ResourceLocked { .. } => ("resource_locked", "resource_locked"),
         EngineError::InUse { .. } => ("access_refused", "in_use"),
@@ -65,7 +94,7 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
     };
     let closes = match error {
         EngineError::NotFound { .. }
-        | EngineError::Inequivalent { .. }
+        | EngineError::Inequivalent(_)
         | EngineError::InvalidArgument { .. }
         | EngineError::AccessRefused { .. }
         | EngineError::ResourceLocked { .. }
@@ -79,12 +108,12 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         | EngineError::LimitReached { .. }
         | EngineError::DiskLow => false,
     };
-    StompError { message, code, body: format!("{error}\n").into(), closes }
-}
-
-/// A refused SEND never closes the connection (unless every ERROR does).
-pub(super) fn refused_send(error: &EngineError) -> StompError {
-    StompError { closes: matches!(error, EngineError::StoreFailed), ..from_engine(error) }
+    StompError {
+        message,
+        code,
+        body: format!("{error}\n").into(),
+        closes,
+    }
 }
 
 /// A login that failed. The sentences are RabbitMQ's, which clients' tests know.
@@ -92,7 +121,9 @@ pub(super) fn from_login(error: &AccessError, login: &str) -> StompError {
     let body = match error {
         AccessError::LoopbackOnly { .. } => "non-loopback access denied\n".to_owned(),
         AccessError::Refused => format!("Access refused for user '{login}'\n"),
-        AccessError::Stopping => format!("The login of user '{login}' could not be checked: the broker is stopping\n"),
+        AccessError::Stopping => {
+            format!("The login of user '{login}' could not be checked: the broker is stopping\n")
+        }
     };
     StompError::new("Bad CONNECT", "login_refused", body)
 }

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millpond_protocol::stomp::{Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header};
+use millpond_protocol::stomp::{
+    Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header,
+};
 use tokio::time::Instant;
 
 use super::deliver::{Encoder, Handle, size_hint};
 use super::login::{self, PendingLogin};
 use super::options::StompOptions;
 use super::publish::{Plans, Send};
-use super::reply::{self, StompError, from_engine, refused_send};
+use super::reply::{self, StompError, from_engine};
 use super::settle::{Settlements, not_found};
 use super::subscription::{AckMode, Subscription, Subscriptions};
 use super::transactions::{TransactionLimits, Transactions};
@@ -131,10 +133,19 @@ impl StompSession {
     }
 
     /// Writes an ERROR; says whether the connection ends with it.
-    fn fail(&self, error: &StompError, receipt: Option<&[u8]>, output: &mut Output) -> Result<(), Closing> {
+    fn fail(
+        &self,
+        error: &StompError,
+        receipt: Option<&[u8]>,
+        output: &mut Output,
+    ) -> Result<(), Closing> {
         tracing::debug!(client = %self.peer.remote, code = error.code, error = %error.body.trim_end(), "ERROR sent");
         error.put(output.buffer(), self.machine.version(), receipt, &[]);
-        if error.closes(self.options.errors) { Err(Closing) } else { Ok(()) }
+        if error.closes(self.options.errors) {
+            Err(Closing)
+        } else {
+            Ok(())
+        }
     }
 
     fn fault(&self, fault: &Fault, output: &mut Output) -> Flow {
@@ -151,12 +162,26 @@ impl StompSession {
     }
 
     /// Takes events until the input has no whole frame left, or the connection ends.
-    fn take_events(&mut self, turn: &mut Turn<'_>, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+    fn take_events(
+        &mut self,
+        turn: &mut Turn<'_>,
+        now: Instant,
+        input: &mut BytesMut,
+        output: &mut Output,
+    ) -> Flow {
         loop {
-            match self.machine.poll_event(now.into_std(), input, output.buffer()) {
-                Ok(None) => return self.flush(turn, output).map_or(Flow::Close, |()| Flow::Continue),
+            match self
+                .machine
+                .poll_event(now.into_std(), input, output.buffer())
+            {
+                Ok(None) => {
+                    return self
+                        .flush(turn, output)
+                        .map_or(Flow::Close, |()| Flow::Continue);
+                }
                 Ok(Some(Event::Connect(request))) => {
-                    let (pending, check) = login::begin(&self.broker, &self.options, self.peer, *request);
+                    let (pending, check) =
+                        login::begin(&self.broker, &self.options, self.peer, *request);
                     self.login = Some(pending);
                     return Flow::Login(check);
                 }
@@ -175,10 +200,17 @@ impl StompSession {
         }
     }
 
-    fn on_frame(&mut self, turn: &mut Turn<'_>, frame: &Frame, output: &mut Output) -> Result<(), Closing> {
+    fn on_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        output: &mut Output,
+    ) -> Result<(), Closing> {
         let receipt = frame.headers.get_bytes("receipt");
         let result = match frame.command {
-            Command::Send => self.on_send(turn, frame, receipt.as_ref()),
+            Command::Send => self
+                .on_send(turn, frame, receipt.as_ref())
+                .map_err(StompError::staying),
             Command::Ack | Command::Nack => self.on_settle(frame, receipt.as_ref()),
             _ => {
                 self.flush(turn, output)?;
@@ -195,12 +227,14 @@ impl StompSession {
         }
     }
 
-    fn on_send(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
+    fn on_send(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        receipt: Option<&Bytes>,
+    ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
-        let send = match client.message(turn, frame) {
-            Ok(send) => send,
-            Err(error) => return Err(error),
-        };
+        let send = client.message(turn, frame)?;
         let receipt = receipt.map(|id| Bytes::copy_from_slice(id));
         if let Some(name) = frame.headers.get("transaction") {
             client.transactions.send(&name, send, receipt)?;
@@ -215,9 +249,18 @@ impl StompSession {
     fn on_settle(&mut self, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
         let settle = client.read_settle(frame)?;
-        let handle = || frame.headers.get("id").or_else(|| frame.headers.get("message-id")).unwrap_or_default().into_owned();
+        let handle = || {
+            frame
+                .headers
+                .get("id")
+                .or_else(|| frame.headers.get("message-id"))
+                .unwrap_or_default()
+                .into_owned()
+        };
         if let Some(name) = frame.headers.get("transaction") {
-            client.transactions.settle(&name, &handle(), settle, &mut client.ledger)?;
+            client
+                .transactions
+                .settle(&name, &handle(), settle, &mut client.ledger)?;
         } else {
             let number = settle.number.ok_or_else(|| not_found(&handle()))?;
             if let Some(one) = client.ledger.settle_one(number) {
@@ -232,11 +275,20 @@ impl StompSession {
                 }
             }
         }
-        client.batch.receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
+        client
+            .batch
+            .receipts
+            .extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         Ok(Next::Stay)
     }
 
-    fn on_other(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>, output: &mut Output) -> Result<Next, StompError> {
+    fn on_other(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        receipt: Option<&Bytes>,
+        output: &mut Output,
+    ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
         let mut next = Next::Stay;
         let mut receipts: Vec<Bytes> = Vec::new();
@@ -245,13 +297,21 @@ impl StompSession {
             Command::Unsubscribe => {
                 client.unsubscribe(turn, frame)?;
             }
-            Command::Begin => client.transactions.begin(Bytes::copy_from_slice(&transaction(frame)?))?,
-            Command::Abort => client.transactions.abort(&transaction(frame)?, &mut client.ledger)?,
+            Command::Begin => client
+                .transactions
+                .begin(Bytes::copy_from_slice(&transaction(frame)?))?,
+            Command::Abort => client
+                .transactions
+                .abort(&transaction(frame)?, &mut client.ledger)?,
             Command::Commit => receipts = client.commit(turn, &transaction(frame)?)?,
             Command::Disconnect => next = Next::Leave,
             // The machine lets only the commands of clients through, and answers CONNECT itself.
             Command::Send | Command::Ack | Command::Nack | Command::Connect | Command::Stomp => {}
-            Command::Connected | Command::Message | Command::Receipt | Command::Error | Command::Unknown => {}
+            Command::Connected
+            | Command::Message
+            | Command::Receipt
+            | Command::Error
+            | Command::Unknown => {}
         }
         receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         self.promise(turn, receipts, output);
@@ -279,7 +339,9 @@ impl StompSession {
 
     /// Carries out what was gathered: every queue is entered once.
     fn flush(&mut self, turn: &mut Turn<'_>, output: &mut Output) -> Result<(), Closing> {
-        let Some(client) = &mut self.client else { return Ok(()) };
+        let Some(client) = &mut self.client else {
+            return Ok(());
+        };
         let batch = &mut client.batch;
         if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
             return Ok(());
@@ -296,13 +358,18 @@ impl StompSession {
                 Fate::Unrouted if !sent.mandatory => receipts.extend(sent.receipt),
                 Fate::Unrouted => {
                     let why = "no queue is bound for the destination of this message, and it was sent with mandatory:true\n";
-                    refused.push((StompError::new("unroutable", "unroutable", why), sent.receipt));
+                    refused.push((
+                        StompError::new("unroutable", "unroutable", why),
+                        sent.receipt,
+                    ));
                 }
-                Fate::Refused(error) => refused.push((refused_send(&error), sent.receipt)),
+                Fate::Refused(error) => refused.push((from_engine(&error).staying(), sent.receipt)),
             }
         }
         if let Some(queue) = batch.messages.take_hold()
-            && queue.as_local().is_some_and(|local| local.hold(turn, &self.outbox))
+            && queue
+                .as_local()
+                .is_some_and(|local| local.hold(turn, &self.outbox))
         {
             self.held_by = Some(queue);
         }
@@ -333,13 +400,21 @@ enum Next {
 }
 
 fn not_logged_in() -> StompError {
-    StompError::new("Illegal command", "not_logged_in", "You must log in using CONNECT first")
+    StompError::new(
+        "Illegal command",
+        "not_logged_in",
+        "You must log in using CONNECT first",
+    )
 }
 
 fn transaction(frame: &Frame) -> Result<std::borrow::Cow<'_, [u8]>, StompError> {
     frame.headers.get("transaction").ok_or_else(|| {
         let command = frame.command.as_str();
-        StompError::new("Missing transaction", "missing_transaction", format!("'{command}' must include a 'transaction' header\n"))
+        StompError::new(
+            "Missing transaction",
+            "missing_transaction",
+            format!("'{command}' must include a 'transaction' header\n"),
+        )
     })
 }
 
@@ -374,33 +449,50 @@ impl LoggedIn {
             Some(token) => {
                 let cumulative = subscription.ack == AckMode::Client;
                 let queue: Arc<dyn Queue> = Arc::clone(&subscription.queue) as Arc<dyn Queue>;
-                Handle { prefix: self.session.as_bytes(), number: self.ledger.push(queue, token, cumulative) }
+                Handle {
+                    prefix: self.session.as_bytes(),
+                    number: self.ledger.push(queue, token, cumulative),
+                }
             }
             None => {
                 self.auto_number += 1;
-                Handle { prefix: &self.auto_prefix, number: self.auto_number }
+                Handle {
+                    prefix: &self.auto_prefix,
+                    number: self.auto_number,
+                }
             }
         };
-        self.encoder.put_message(output, self.version, &subscription.head, &handle, &delivery);
+        self.encoder
+            .put_message(output, self.version, &subscription.head, &handle, &delivery);
         if delivery.token.is_none() {
             self.unwritten.push(delivery);
         }
     }
 
     fn queue_of(&self, tag: ConsumerTag) -> Option<Arc<LocalQueue>> {
-        let subscribed = self.subscriptions.get(tag).map(|subscription| &subscription.queue);
-        subscribed.or_else(|| self.retired.get(&tag)).map(Arc::clone)
+        let subscribed = self
+            .subscriptions
+            .get(tag)
+            .map(|subscription| &subscription.queue);
+        subscribed
+            .or_else(|| self.retired.get(&tag))
+            .map(Arc::clone)
     }
 
     /// Unwritten deliveries by the queue they came from.
-    fn take_unwritten(&mut self, chosen: impl Fn(&Delivery) -> bool) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
+    fn take_unwritten(
+        &mut self,
+        chosen: impl Fn(&Delivery) -> bool,
+    ) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
         let mut queues: Vec<(ConsumerTag, Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
         let mut unwritten = std::mem::take(&mut self.unwritten);
         for delivery in unwritten.drain(..).filter(chosen) {
             let at = match queues.iter().rposition(|(tag, _, _)| *tag == delivery.tag) {
                 Some(at) => at,
                 None => {
-                    let Some(queue) = self.queue_of(delivery.tag) else { continue };
+                    let Some(queue) = self.queue_of(delivery.tag) else {
+                        continue;
+                    };
                     queues.push((delivery.tag, queue, Vec::new()));
                     queues.len() - 1
                 }
@@ -410,7 +502,10 @@ impl LoggedIn {
         // Keeps the allocation for the next deliveries.
         self.unwritten = unwritten;
         self.retired.clear();
-        queues.into_iter().map(|(_, queue, deliveries)| (queue, deliveries)).collect()
+        queues
+            .into_iter()
+            .map(|(_, queue, deliveries)| (queue, deliveries))
+            .collect()
     }
 }
 
@@ -421,7 +516,9 @@ impl Session for StompSession {
     }
 
     fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow {
-        let Some(pending) = self.login.take() else { return Flow::Continue };
+        let Some(pending) = self.login.take() else {
+            return Flow::Continue;
+        };
         let entered = match outcome {
             Ok(user) => pending.enter(&self.broker, &self.options, user, self.owner),
             Err(error) => Err(reply::from_login(&error, &pending.login)),
@@ -429,7 +526,11 @@ impl Session for StompSession {
         match entered {
             Ok((principal, vhost)) => {
                 let session = random_word();
-                self.machine.logged_in(now.into_std(), output.buffer(), &format!("session-{session}"));
+                self.machine.logged_in(
+                    now.into_std(),
+                    output.buffer(),
+                    &format!("session-{session}"),
+                );
                 tracing::info!(client = %self.peer.remote, user = principal.user.name(), vhost = %vhost.name(), version = self.machine.version().as_str(), "logged in");
                 let limits = TransactionLimits {
                     open: self.options.transactions_max,
@@ -464,7 +565,11 @@ impl Session for StompSession {
             }
             Err(error) => {
                 tracing::warn!(client = %self.peer.remote, user = %pending.login, error = %error.body.trim_end(), "login refused");
-                let frame = millpond_protocol::stomp::ErrorFrame::new(error.message, error.code, &error.body);
+                let frame = millpond_protocol::stomp::ErrorFrame::new(
+                    error.message,
+                    error.code,
+                    &error.body,
+                );
                 match self.machine.login_refused(output.buffer(), &frame) {
                     Ok(()) if !error.closes(self.options.errors) => Flow::Continue,
                     Ok(()) => Flow::Close,
@@ -497,7 +602,9 @@ impl Session for StompSession {
             self.receipts_waiting = 0;
             return Woken::Close;
         }
-        let Some(client) = &mut self.client else { return Woken::Done };
+        let Some(client) = &mut self.client else {
+            return Woken::Done;
+        };
         let mut taken = std::mem::take(&mut client.taken);
         let room = room.saturating_sub(output.len() - start);
         let stalled = self.outbox.take(room, &mut taken);
@@ -524,7 +631,11 @@ impl Session for StompSession {
             });
         }
         let more = encoded >= room || !stalled.is_empty();
-        if more && !self.outbox.is_empty() { Woken::More } else { Woken::Done }
+        if more && !self.outbox.is_empty() {
+            Woken::More
+        } else {
+            Woken::Done
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -543,7 +654,9 @@ impl Session for StompSession {
     }
 
     fn on_drained(&mut self) {
-        let Some(client) = &mut self.client else { return };
+        let Some(client) = &mut self.client else {
+            return;
+        };
         if client.unwritten.is_empty() {
             return;
         }
@@ -565,7 +678,10 @@ impl Session for StompSession {
             self.held_by = None;
         }
         // Who holds unsettled deliveries is read from always: settling is what makes room.
-        let settles = self.client.as_ref().is_some_and(|client| client.ledger.len() > 0);
+        let settles = self
+            .client
+            .as_ref()
+            .is_some_and(|client| client.ledger.len() > 0);
         let pressed = self.held_by.is_some() || self.broker.under_pressure(&self.outbox);
         let wants = self.receipts_waiting < self.options.receipts_max && (settles || !pressed);
         if wants == self.paused {
@@ -586,7 +702,11 @@ impl Session for StompSession {
     fn on_shutdown(&mut self, output: &mut Output) {
         self.stopping = true;
         if self.machine.is_logged_in() {
-            let error = StompError::new("Broker is stopping", "shutdown", "the broker is stopping; what was receipted is kept, connect again later\n");
+            let error = StompError::new(
+                "Broker is stopping",
+                "shutdown",
+                "the broker is stopping; what was receipted is kept, connect again later\n",
+            );
             error.put(output.buffer(), self.machine.version(), None, &[]);
         }
     }
@@ -596,7 +716,9 @@ impl Session for StompSession {
     }
 
     fn close(&mut self) {
-        let Some(mut client) = self.client.take() else { return };
+        let Some(mut client) = self.client.take() else {
+            return;
+        };
         let counted = !self.stopping;
         tracing::info!(client = %self.peer.remote, user = client.principal.user.name(), "disconnected");
         self.turn(|_, turn| client.close(turn, counted));
@@ -606,17 +728,27 @@ impl Session for StompSession {
 impl StompSession {
     /// A queue was deleted under its consumer.
     fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) {
-        let Some(client) = &mut self.client else { return };
-        let Some(subscription) = client.subscriptions.remove(tag) else { return };
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        let Some(subscription) = client.subscriptions.remove(tag) else {
+            return;
+        };
         let error = StompError::new(
             "Server cancelled subscription",
             "subscription_cancelled",
             "The server has canceled a subscription: its queue was deleted.\nNo more messages will be delivered for it.\n",
         );
         let name = match &subscription.key {
-            super::subscription::SubscriptionKey::Id(name) | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
+            super::subscription::SubscriptionKey::Id(name)
+            | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
         };
-        error.put(output.buffer(), self.machine.version(), None, &[("subscription", &name)]);
+        error.put(
+            output.buffer(),
+            self.machine.version(),
+            None,
+            &[("subscription", &name)],
+        );
         client.retire(tag, subscription);
     }
 }
@@ -638,7 +770,13 @@ impl LoggedIn {
         }
         let mut settlements = Settlements::default();
         for unsettled in self.ledger.drain() {
-            settlements.push(unsettled, Outcome::Requeue { counted, delay_ms: 0 });
+            settlements.push(
+                unsettled,
+                Outcome::Requeue {
+                    counted,
+                    delay_ms: 0,
+                },
+            );
         }
         for (queue, settlements) in settlements.drain() {
             queue.settle(turn, &settlements);
