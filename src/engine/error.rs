@@ -136,6 +136,14 @@ pub enum EngineError {
         /// Which limit, its value, and the name of its setting.
         what: String,
     },
+    /// Part of what the queue held cannot be read any more: it takes and gives nothing until somebody
+    /// decides what to do.
+    Quarantined {
+        /// The queue.
+        queue: QueueName,
+        /// What is lost.
+        why: String,
+    },
     /// Free disk space is below the configured floor: publishers are refused, consumers go on.
     DiskLow,
     /// The store failed; the broker is stopping.
@@ -166,6 +174,10 @@ impl std::fmt::Display for EngineError {
             }
             Self::NotOutstanding => f.write_str("this delivery is not outstanding on this connection: it was never made, or is settled already"),
             Self::Unsupported { what } | Self::LimitReached { what } => f.write_str(what),
+            Self::Quarantined { queue, why } => write!(
+                f,
+                "queue '{queue}' is quarantined: {why}. Restore the store from a backup, or start the broker once with --accept-data-loss to go on without what is lost"
+            ),
             Self::DiskLow => f.write_str("free disk space is below disk.free_limit; messages are refused until there is room, consumers go on"),
             Self::StoreFailed => f.write_str("the message store failed; the broker is stopping and nothing unconfirmed is promised"),
         }

@@ -89,6 +89,7 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         EngineError::NotOutstanding => ("Message not found", "message_not_found"),
         EngineError::Unsupported { .. } => ("not_implemented", "not_implemented"),
         EngineError::LimitReached { .. } => ("limit_reached", "limit_reached"),
+        EngineError::Quarantined { .. } => ("internal_error", "queue_quarantined"),
         EngineError::DiskLow => ("resource_error", "disk_low"),
         EngineError::StoreFailed => ("internal_error", "store_failed"),
     };
@@ -100,6 +101,7 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         | EngineError::ResourceLocked { .. }
         | EngineError::InUse { .. }
         | EngineError::Unsupported { .. }
+        | EngineError::Quarantined { .. }
         | EngineError::StoreFailed => true,
         EngineError::QueueFull { .. }
         | EngineError::MessageTooLarge { .. }
