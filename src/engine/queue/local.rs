@@ -239,7 +239,7 @@ impl LocalQueue {
     /// Commits up to `durable` are on disk.
     pub(in crate::engine) fn reveal(&self, turn: &mut Turn<'_>, durable: CommitNumber) {
         self.enter(turn, |state, now, fx| {
-            state.reveal(durable, fx);
+            state.reveal(durable);
             state.dispatch(now, fx);
         });
     }

@@ -14,7 +14,8 @@ mod local;
 mod ready;
 mod state;
 
-
+#[cfg(test)]
+mod recorder;
 
 pub use super::consumer::{ConsumerId, ConsumerSpec};
 pub use super::delivery::{Delivery, Outcome, Token};
