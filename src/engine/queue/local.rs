@@ -247,6 +247,9 @@ impl LocalQueue {
     /// Closes the queue and tells its consumers.
     pub(in crate::engine) fn close(&self, turn: &mut Turn<'_>) {
         let consumers = self.enter(turn, |state, _, fx| state.close(fx));
+        if let Some(vhost) = self.vhost.upgrade() {
+            vhost.timers().disarm(self.id);
+        }
         for mut consumer in consumers {
             consumer.outbox.push(&mut consumer.pending);
             consumer.outbox.cancelled(consumer.spec.tag);
