@@ -34,8 +34,10 @@ pub struct ConsumerSpec {
 enum Standing {
     /// In line for the next message.
     InLine,
-    /// Waiting for credit or room; somebody will call it back.
-    Waiting,
+    /// Waiting for credit: the next settlement calls it back.
+    OutOfCredit,
+    /// Waiting for room: the outbox knows it and calls it back.
+    OutOfRoom,
 }
 
 /// One consumer of a queue.
@@ -172,8 +174,10 @@ impl Consumers {
                         consumer.room = Some(consumer.outbox.room().max(1));
                         return Some(id);
                     }
+                    consumer.standing = Standing::OutOfRoom;
+                } else {
+                    consumer.standing = Standing::OutOfCredit;
                 }
-                consumer.standing = Standing::Waiting;
                 line.slots.pop_front();
             }
         }
@@ -207,14 +211,17 @@ impl Consumers {
     pub(super) fn settled(&mut self, id: ConsumerId) {
         if let Some(consumer) = self.known_mut(id) {
             consumer.in_flight = consumer.in_flight.saturating_sub(1);
-            self.call_back(id);
+            // One that waits for room stays where it is, or its outbox would note it once more each time.
+            if consumer.standing == Standing::OutOfCredit {
+                self.call_back(id);
+            }
         }
     }
 
     /// Puts a waiting consumer in line again.
     pub(super) fn call_back(&mut self, id: ConsumerId) {
         let Some(consumer) = self.known_mut(id) else { return };
-        if consumer.standing == Standing::Waiting {
+        if consumer.standing != Standing::InLine {
             consumer.standing = Standing::InLine;
             let priority = consumer.spec.priority;
             self.line(priority).slots.push_back(id.slot);

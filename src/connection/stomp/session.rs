@@ -636,7 +636,11 @@ impl StompSession {
 impl LoggedIn {
     /// The connection is gone: consumers leave, and what they hold goes back to its queues.
     fn close(&mut self, turn: &mut Turn<'_>, counted: bool) {
-        let unwritten = self.take_unwritten(u64::MAX, |_| true);
+        let mut unwritten = self.take_unwritten(u64::MAX, |_| true);
+        for delivery in unwritten.iter_mut().flat_map(|(_, deliveries)| deliveries) {
+            // Encoded, and perhaps a part of it or all is with the client.
+            delivery.redelivered = true;
+        }
         let ended: Vec<_> = self.subscriptions.drain().collect();
         for (_, subscription) in &ended {
             // First all of them leave, so that nothing given back comes round again.

@@ -249,7 +249,7 @@ mod tests {
         let error = check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(30000))])).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'long' but current is the value '60000' of type 'long'"
+            "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'signedint' but current is the value '60000' of type 'signedint'"
         );
         assert!(check_equivalent(&queue, &vhost, &declared, &table(&[])).unwrap_err().to_string().contains("received none"));
     }

@@ -100,6 +100,11 @@ impl Ready {
         self.levels[level].returned.insert(entry.seq, entry);
     }
 
+    /// The message to be served next.
+    pub(super) fn front(&self) -> Option<&Entry> {
+        self.levels.iter().rev().find_map(Level::front)
+    }
+
     /// Takes the message to be served next.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.levels.iter_mut().rev().find_map(Level::pop);

@@ -142,9 +142,9 @@ impl State {
             || self.arguments.max_length_bytes.is_some_and(|limit| self.ready.bytes() + more_bytes > limit)
     }
 
-    /// Whether another message would be over the length limit.
+    /// Whether another message would be over the length limit. A deleted queue keeps nobody waiting.
     pub(super) fn is_full(&self) -> bool {
-        self.over_limit(1, 0)
+        !self.closed && self.over_limit(1, 0)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -157,16 +157,18 @@ impl State {
     pub(super) fn publish(&mut self, now: Now, message: &mut Arc<Message>, fx: &mut impl Effects) -> Result<(), Refusal> {
         self.admissible(message)?;
         if self.ready.is_empty()
+            && self.reserved.is_empty()
             && let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox))
         {
             let seq = self.take_seq();
-            if self.stored(message) {
-                fx.store(seq, message);
-            }
             let known = self.consumers.known(consumer);
             if known.is_some_and(|known| known.spec.acknowledges) {
+                // Before the log shares it: all queues of a fan-out then name one payload.
                 settle_in(message);
                 fx.charge(weight(message));
+            }
+            if self.stored(message) {
+                fx.store(seq, message);
             }
             self.hand_over(consumer, Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
             return Ok(());
@@ -227,7 +229,7 @@ impl State {
 
     /// Whether publishers have to pause now.
     pub(super) fn holds(&self) -> bool {
-        self.arguments.overflow == Overflow::Block && self.is_full() && !self.closed
+        self.arguments.overflow == Overflow::Block && self.is_full()
     }
 
     fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
@@ -242,10 +244,17 @@ impl State {
         self.consumers.hand_over(consumer, Delivery { tag, token, seq, message, returns, redelivered });
     }
 
+    /// Whether the next message may be served: not before a transaction's that took an earlier place and
+    /// is still on its way to the disk, or a publisher's messages would change their order.
+    fn serves(&self) -> bool {
+        let reserved = self.reserved.values().flatten().map(|entry| entry.seq).next();
+        self.ready.front().is_some_and(|entry| reserved.is_none_or(|reserved| entry.seq < reserved))
+    }
+
     /// Serves consumers while there are messages for them.
     pub(super) fn dispatch(&mut self, now: Now, fx: &mut impl Effects) {
         self.expire(now, fx);
-        while !self.ready.is_empty() {
+        while self.serves() {
             let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox)) else { break };
             let Some(entry) = self.ready.pop() else { break };
             let keeps = self.consumers.known(consumer).is_some_and(|known| known.spec.acknowledges);
@@ -339,7 +348,8 @@ impl State {
         }
     }
 
-    /// Takes deliveries under auto-ack back that may not have reached the client.
+    /// Takes deliveries under auto-ack back that did not reach the client, or may not have; the latter are
+    /// marked as redelivered already.
     pub(super) fn put_back(&mut self, deliveries: Vec<Delivery>, fx: &mut impl Effects) {
         if self.closed {
             return;
@@ -347,7 +357,7 @@ impl State {
         for mut delivery in deliveries {
             settle_in(&mut delivery.message);
             fx.charge(weight(&delivery.message));
-            self.ready.put_back(Entry { seq: delivery.seq, message: delivery.message, returns: delivery.returns, redelivered: true });
+            self.ready.put_back(Entry { seq: delivery.seq, message: delivery.message, returns: delivery.returns, redelivered: delivery.redelivered });
         }
     }
 
@@ -439,6 +449,8 @@ impl State {
             entries.push(Entry { seq, message, returns: 0, redelivered: false });
         }
         match commit {
+            // A part that only settles has nothing to show later.
+            _ if entries.is_empty() => {}
             Some(commit) => {
                 self.reserved_len += entries.len();
                 self.reserved.entry(commit).or_default().extend(entries);
@@ -482,7 +494,8 @@ impl State {
 
     fn idle_deadline_ms(&self) -> Option<u64> {
         let expires = self.arguments.expires_ms?;
-        (self.consumers.len() == 0).then(|| self.idle_since_ms.saturating_add(expires))
+        // A closed queue that somebody still holds has nothing left to wait for.
+        (self.consumers.len() == 0 && !self.closed).then(|| self.idle_since_ms.saturating_add(expires))
     }
 
     /// When [`State::tick`] has something to do, wall clock, in ms.
@@ -501,3 +514,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
