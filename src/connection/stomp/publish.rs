@@ -174,6 +174,8 @@ impl LoggedIn {
 
     /// Checks a destination that was not sent to lately, and makes its queue if it is to be made.
     fn plan(&mut self, turn: &mut Turn<'_>, frame: &Frame, destination: &[u8]) -> Result<Plan, StompError> {
+        // Before the look at what is there: if that changes meanwhile, the plan is made again next time.
+        let version = self.vhost.version();
         let address = |exchange: &ExchangeName, key: Bytes| {
             routing_key(key).map(|routing_key| Address { exchange: exchange.compact(), routing_key: routing_key.compact() })
         };
@@ -205,7 +207,7 @@ impl LoggedIn {
         };
         self.vhost.check_publish(&self.principal, &address.exchange, &address.routing_key).map_err(|error| from_engine(&error))?;
         let plan = Plan { address: Arc::new(address), queue };
-        self.plans.remember(self.vhost.version(), destination, &plan);
+        self.plans.remember(version, destination, &plan);
         Ok(plan)
     }
 }

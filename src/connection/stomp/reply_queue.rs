@@ -60,6 +60,10 @@ impl LoggedIn {
         };
         let declared = self.vhost.declare_queue(turn, &self.principal, &name, &spec, Mismatch::Error);
         let queue = declared.map_err(|error| from_engine(&error))?.queue;
+        if let Err(error) = self.principal.check_read(&queue) {
+            self.vhost.delete_exclusive(turn, &queue);
+            return Err(from_engine(&error));
+        }
         let tag = self.subscriptions.next_tag();
         let spec = ConsumerSpec { tag, acknowledges: false, prefetch: 0, priority: 0, exclusive: true };
         let consumer = queue.subscribe(turn, spec, Arc::clone(&self.outbox)).map_err(|error| from_engine(&error))?;

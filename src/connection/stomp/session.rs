@@ -303,10 +303,11 @@ impl StompSession {
         if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
             return Ok(());
         }
-        client.publisher.publish(turn, &mut batch.messages);
+        // Settlements first: what they free may be the room that a message behind them needs.
         for (queue, settlements) in batch.settlements.drain() {
             queue.settle(turn, &settlements);
         }
+        client.publisher.publish(turn, &mut batch.messages);
         let mut receipts = std::mem::take(&mut batch.receipts);
         let mut refused = Vec::new();
         for (fate, sent) in batch.messages.drain_fates().zip(batch.sends.drain(..)) {
@@ -531,8 +532,9 @@ impl Session for StompSession {
             }
         }
         client.taken = taken;
+        let mut closes = false;
         for tag in cancelled {
-            self.on_cancelled(tag, output);
+            closes |= self.on_cancelled(tag, output);
         }
         if !stalled.is_empty() {
             self.turn(|_, turn| {
@@ -540,6 +542,9 @@ impl Session for StompSession {
                     queue.extend(turn, *consumer);
                 }
             });
+        }
+        if closes {
+            return Woken::Close;
         }
         let more = encoded >= room || !stalled.is_empty();
         if more && !self.outbox.is_empty() { Woken::More } else { Woken::Done }
@@ -617,10 +622,12 @@ impl Session for StompSession {
 }
 
 impl StompSession {
-    /// A queue was deleted under its consumer.
-    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) {
-        let Some(client) = &mut self.client else { return };
-        let Some(subscription) = client.subscriptions.remove(tag) else { return };
+    /// A queue was deleted under its consumer. Says whether the connection ends with it.
+    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) -> bool {
+        let Some(client) = &mut self.client else { return false };
+        let Some(subscription) = client.subscriptions.remove(tag) else { return false };
+        client.exclusive.retain(|queue| queue.id() != subscription.queue.id());
+        client.reply_queues.retain(|_, queue| queue.id() != subscription.queue.id());
         let error = StompError::new(
             "Server cancelled subscription",
             "subscription_cancelled",
@@ -630,6 +637,7 @@ impl StompSession {
             super::subscription::SubscriptionKey::Id(name) | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
         };
         error.put(output.buffer(), self.machine.version(), None, &[("subscription", &name)]);
+        error.closes(self.options.errors)
     }
 }
 

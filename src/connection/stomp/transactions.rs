@@ -102,7 +102,7 @@ impl Transactions {
     /// If none of that name is open, or a limit is reached.
     pub(super) fn send(&mut self, name: &[u8], send: Send, receipt: Option<Bytes>) -> Result<(), StompError> {
         let open = self.add(name, send.message.size())?;
-        open.sends.push(send);
+        open.sends.push(Send { message: send.message.kept(), ..send });
         open.receipts.extend(receipt);
         Ok(())
     }

@@ -167,18 +167,20 @@ fn described(value: Option<&Value>) -> String {
 
 /// Checks that a redeclaration asks for the queue that is there.
 ///
-/// Only arguments this broker knows are compared; whole numbers of any width are one type, and a
+/// Only arguments this broker knows are compared, and unless the declaration is to be `complete` only those
+/// it gives; whole numbers of any width are one type, and a
 /// missing `x-queue-type` is classic.
 ///
 /// # Errors
 /// `Inequivalent`, naming the first argument that differs and both values.
-pub(super) fn check_equivalent(queue: &QueueName, vhost: &VhostName, declared: &Arguments, received: &Arguments) -> Result<(), EngineError> {
+pub(super) fn check_equivalent(queue: &QueueName, vhost: &VhostName, declared: &Arguments, received: &Arguments, complete: bool) -> Result<(), EngineError> {
     for name in KNOWN {
         let (current, asked) = (declared.value(name), received.value(name));
         let classic = |value: Option<&Value>| name == "x-queue-type" && value.is_none_or(|value| value.as_text().is_some_and(|text| text.as_ref() == b"classic"));
         let same = match (current, asked) {
             (Some(a), Some(b)) => a == b || (a.as_integer().is_some() && a.as_integer() == b.as_integer()) || (a.as_text().is_some() && a.as_text() == b.as_text()),
             (None, None) => true,
+            (Some(_), None) if !complete => true,
             _ => classic(current) && classic(asked),
         };
         if !same {
@@ -245,12 +247,13 @@ mod tests {
     fn a_redeclaration_must_ask_for_the_same_queue() {
         let (queue, vhost) = (QueueName::parse("orders").unwrap(), VhostName::parse("/").unwrap());
         let declared = table(&[("x-message-ttl", Value::from(60000)), ("x-queue-type", Value::text("classic"))]);
-        assert_eq!(check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(60000)), ("x-free", Value::from(1))])), Ok(()));
-        let error = check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(30000))])).unwrap_err();
+        assert_eq!(check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(60000)), ("x-free", Value::from(1))]), true), Ok(()));
+        let error = check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(30000))]), false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'signedint' but current is the value '60000' of type 'signedint'"
         );
-        assert!(check_equivalent(&queue, &vhost, &declared, &table(&[])).unwrap_err().to_string().contains("received none"));
+        assert!(check_equivalent(&queue, &vhost, &declared, &table(&[]), true).unwrap_err().to_string().contains("received none"));
+        assert_eq!(check_equivalent(&queue, &vhost, &declared, &table(&[]), false), Ok(()));
     }
 }

@@ -259,11 +259,12 @@ impl LocalQueue {
         self.enter(turn, |state, _, _| state.hold(outbox))
     }
 
-    /// Checks a redeclaration against what is there.
+    /// Checks a redeclaration against what is there: the properties, and the arguments given, or all of
+    /// them if it is to be `complete`.
     ///
     /// # Errors
-    /// `ResourceLocked` for another connection's exclusive queue, `Inequivalent` for a difference.
-    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec) -> Result<(), EngineError> {
+    /// `Inequivalent` for a difference.
+    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec, complete: bool) -> Result<(), EngineError> {
         let differs = |argument: &str, received: bool, current: bool| {
             arguments::inequivalent(&self.name, &self.vhost_name, argument, format!("'{received}'"), format!("'{current}'"))
         };
@@ -277,7 +278,7 @@ impl LocalQueue {
         if self.spec.auto_delete != asked.auto_delete {
             return Err(differs("auto_delete", asked.auto_delete, self.spec.auto_delete));
         }
-        arguments::check_equivalent(&self.name, &self.vhost_name, &self.spec.arguments, &asked.arguments)
+        arguments::check_equivalent(&self.name, &self.vhost_name, &self.spec.arguments, &asked.arguments, complete)
     }
 
     /// Locks the queue for a transaction. Callers lock several in ascending id.
