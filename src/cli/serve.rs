@@ -161,7 +161,8 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
     let memory = Arc::new(Memory::new(wiring::memory(config)));
     let accept_data_loss = config.storage.accept_data_loss;
     let opened = tokio::task::spawn_blocking(move || {
-        let (journal, recovered) = storage::open_directory(&directory, options).map_err(Failure::running)?;
+        let (journal, recovered) =
+            storage::open_directory(&directory, options).map_err(Failure::running)?;
         for loss in &recovered.losses {
             error!("{loss}");
         }
@@ -172,26 +173,44 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
         }
         let clean = recovered.clean;
         let access = Access::new(access).map_err(Failure::usage)?;
-        let (broker, restored) = Broker::open(journal, recovered, &vhosts, access, memory, Clock::system()).map_err(Failure::running)?;
-        info!(queues = restored.queues, messages = restored.messages, clean, "store opened");
+        let (broker, restored) =
+            Broker::open(journal, recovered, &vhosts, access, memory, Clock::system())
+                .map_err(Failure::running)?;
+        info!(
+            queues = restored.queues,
+            messages = restored.messages,
+            clean,
+            "store opened"
+        );
         Ok(broker)
     });
     let broker = opened.await.map_err(Failure::running)??;
     let failing = shutdown.clone();
-    broker.core().journal.on_failure(Box::new(move |error| failing.request(Reason::Failure(error.to_string()))));
+    broker.core().journal.on_failure(Box::new(move |error| {
+        failing.request(Reason::Failure(error.to_string()))
+    }));
     broker.start();
-    tokio::spawn(watch_disk(Arc::clone(&broker), config.storage.data_dir.clone(), config.disk.clone()));
+    tokio::spawn(watch_disk(
+        Arc::clone(&broker),
+        config.storage.data_dir.clone(),
+        config.disk.clone(),
+    ));
     Ok(broker)
 }
 
 /// Looks at the free disk space now and then: below the limit publishers are refused, consumers go on.
 async fn watch_disk(broker: Arc<Broker>, directory: PathBuf, disk: config::Disk) {
-    let watch = Arc::new((broker, directory.clone(), storage::Reserve::new(&directory, disk.reserve)));
+    let watch = Arc::new((
+        broker,
+        directory.clone(),
+        storage::Reserve::new(&directory, disk.reserve),
+    ));
     loop {
         let watch = Arc::clone(&watch);
         let limit = disk.free_limit;
         // The file system may take its time, and the reserve is many bytes to write.
-        let look = tokio::task::spawn_blocking(move || look_at_disk(&watch.0, &watch.1, &watch.2, limit));
+        let look =
+            tokio::task::spawn_blocking(move || look_at_disk(&watch.0, &watch.1, &watch.2, limit));
         if look.await.is_err() {
             return;
         }
@@ -212,12 +231,19 @@ fn look_at_disk(broker: &Broker, directory: &Path, reserve: &storage::Reserve, l
         broker.core().set_disk_low(low);
         let available = available.unwrap_or_default();
         if low {
-            error!(available, limit, "disk space is low: publishers are refused until there is room");
+            error!(
+                available,
+                limit, "disk space is low: publishers are refused until there is room"
+            );
         } else {
             info!(available, limit, "there is disk space again");
         }
     }
-    let kept = if low { reserve.release() } else { reserve.fill() };
+    let kept = if low {
+        reserve.release()
+    } else {
+        reserve.fill()
+    };
     if let Err(error) = kept {
         warn!(%error, "the disk reserve could not be changed");
     }
@@ -251,17 +277,35 @@ impl Stomp {
             options: Arc::new(wiring::stomp(config).map_err(Failure::usage)?),
             driver: wiring::driver(config),
             pool: Arc::new(BufferPool::new(READ_BUFFERS)),
-            stop: Stop { clients: shutdown.clients(), abort: shutdown.abort() },
+            stop: Stop {
+                clients: shutdown.clients(),
+                abort: shutdown.abort(),
+            },
             accepted: AtomicU64::new(0),
         })
     }
 }
 
 impl Handler for Stomp {
-    fn serve(&self, stream: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let owner = Owner(self.accepted.fetch_add(1, Ordering::Relaxed) + 1);
-        let session = StompSession::new(Arc::clone(&self.broker), Arc::clone(&self.options), Peer { remote }, owner);
-        connection::drive(stream, session, self.stop.clone(), Arc::clone(&self.pool), self.driver)
+        let session = StompSession::new(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.options),
+            Peer { remote },
+            owner,
+        );
+        connection::drive(
+            stream,
+            session,
+            self.stop.clone(),
+            Arc::clone(&self.pool),
+            self.driver,
+        )
     }
 
     fn refuse(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {

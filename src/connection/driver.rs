@@ -54,8 +54,13 @@ enum Event {
 }
 
 /// Drives one connection until it ends. Errors of the socket just end it.
-pub async fn drive<T, S>(mut transport: T, mut session: S, stop: Stop, pool: Arc<BufferPool>, options: DriverOptions)
-where
+pub async fn drive<T, S>(
+    mut transport: T,
+    mut session: S,
+    stop: Stop,
+    pool: Arc<BufferPool>,
+    options: DriverOptions,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Session,
 {
@@ -83,7 +88,9 @@ async fn contained(driving: impl Future<Output = io::Result<()>>) -> io::Result<
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| driving.as_mut().poll(cx)));
         // The panic hook has told what happened.
-        polled.unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("the connection's task panicked"))))
+        polled.unwrap_or_else(|_| {
+            Poll::Ready(Err(io::Error::other("the connection's task panicked")))
+        })
     })
     .await
 }
@@ -95,7 +102,8 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(transport: &mut T) {
     }
     let mut rest = BytesMut::with_capacity(4 * 1024);
     let drained = async {
-        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await {
+        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await
+        {
             rest.clear();
             if count == 0 {
                 break;
@@ -122,7 +130,12 @@ struct Driver<'s, S> {
 
 impl<S: Session> Driver<'_, S> {
     /// `Ok` if we end the connection, an error if the client or the network did.
-    async fn run<T: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut T, stop: &Stop, pool: &BufferPool) -> io::Result<()> {
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        transport: &mut T,
+        stop: &Stop,
+        pool: &BufferPool,
+    ) -> io::Result<()> {
         let outbox = self.session.outbox();
         let mut aborted = pin!(stop.abort.cancelled());
         let mut stopped = pin!(stop.clients.cancelled());
@@ -141,10 +154,19 @@ impl<S: Session> Driver<'_, S> {
                 self.follow(flow, now);
                 continue;
             }
-            let room = answers || self.input.as_ref().is_none_or(|input| input.len() < READ_SIZE);
+            let room = answers
+                || self
+                    .input
+                    .as_ref()
+                    .is_none_or(|input| input.len() < READ_SIZE);
             let reads = idle && self.session.wants_input(now, room);
             let event = {
-                let (input, output, login, timer) = (&mut self.input, &mut self.output, &mut self.login, &mut self.timer);
+                let (input, output, login, timer) = (
+                    &mut self.input,
+                    &mut self.output,
+                    &mut self.login,
+                    &mut self.timer,
+                );
                 let write_bytes = self.options.write_bytes;
                 // The socket comes last: a client that never stops sending must not keep its own receipts,
                 // deliveries and heart-beats waiting. None of the others is always ready.
@@ -197,10 +219,18 @@ impl<S: Session> Driver<'_, S> {
             }
             Event::Deadline => {
                 self.timer = None;
-                if self.closing.is_some_and(|since| now >= since + self.options.close_timeout) {
+                if self
+                    .closing
+                    .is_some_and(|since| now >= since + self.options.close_timeout)
+                {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                if self.session.deadline().is_some_and(|deadline| deadline <= now) && self.closing.is_none() {
+                if self
+                    .session
+                    .deadline()
+                    .is_some_and(|deadline| deadline <= now)
+                    && self.closing.is_none()
+                {
                     self.session.on_timeout(now, &mut self.output)
                 } else {
                     Flow::Continue
@@ -233,7 +263,11 @@ impl<S: Session> Driver<'_, S> {
     fn take_input(&mut self, now: Instant, pool: &BufferPool) -> Flow {
         self.unread = false;
         let mut nothing = BytesMut::new();
-        let flow = self.session.on_bytes(now, self.input.as_mut().unwrap_or(&mut nothing), &mut self.output);
+        let flow = self.session.on_bytes(
+            now,
+            self.input.as_mut().unwrap_or(&mut nothing),
+            &mut self.output,
+        );
         if self.input.as_ref().is_some_and(BytesMut::is_empty)
             && let Some(input) = self.input.take()
         {

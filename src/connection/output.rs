@@ -16,7 +16,10 @@ const KEEP_SIZE: usize = 256 * 1024;
 #[derive(Debug)]
 enum Chunk {
     Encoded(BytesMut),
-    Body { message: Arc<Message>, written: usize },
+    Body {
+        message: Arc<Message>,
+        written: usize,
+    },
 }
 
 impl Chunk {
@@ -68,7 +71,10 @@ impl Output {
         if !before.is_empty() {
             self.sealed.push_back(Chunk::Encoded(before));
         }
-        self.sealed.push_back(Chunk::Body { message: Arc::clone(message), written: 0 });
+        self.sealed.push_back(Chunk::Body {
+            message: Arc::clone(message),
+            written: 0,
+        });
     }
 
     fn count(&mut self) {
@@ -159,9 +165,24 @@ mod tests {
     use crate::engine::name::{ExchangeName, RoutingKey};
 
     fn message(body: Vec<u8>) -> Arc<Message> {
-        let address = Address { exchange: ExchangeName::parse("").unwrap(), routing_key: RoutingKey::parse("q").unwrap() };
-        let meta = Meta { id: MessageId(1), entered_ms: 0, expires_ms: None, persistent: false, priority: None };
-        Arc::new(Message::new(Arc::new(address), meta, Encoding::Stomp, bytes::Bytes::new(), body.into()))
+        let address = Address {
+            exchange: ExchangeName::parse("").unwrap(),
+            routing_key: RoutingKey::parse("q").unwrap(),
+        };
+        let meta = Meta {
+            id: MessageId(1),
+            entered_ms: 0,
+            expires_ms: None,
+            persistent: false,
+            priority: None,
+        };
+        Arc::new(Message::new(
+            Arc::new(address),
+            meta,
+            Encoding::Stomp,
+            bytes::Bytes::new(),
+            body.into(),
+        ))
     }
 
     #[test]
@@ -179,12 +200,18 @@ mod tests {
             while !output.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 4];
                 let used = output.gather(&mut slices, step);
-                let piece: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.to_vec()).collect();
+                let piece: Vec<u8> = slices[..used]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
                 assert!(!piece.is_empty() && piece.len() <= step);
                 written.extend_from_slice(&piece);
                 output.advance(piece.len());
                 assert_eq!(output.len(), expected.len() - written.len());
-                assert_eq!((output.written(), output.end()), (written.len() as u64, expected.len() as u64));
+                assert_eq!(
+                    (output.written(), output.end()),
+                    (written.len() as u64, expected.len() as u64)
+                );
             }
             assert_eq!(written, expected, "step {step}");
         }

@@ -128,7 +128,11 @@ impl Broker {
         memory: Arc<Memory>,
         clock: Clock,
     ) -> Result<(Arc<Self>, Restored), String> {
-        let broker = Self { core: Core::new(journal, memory, clock), vhosts: DashMap::new(), access };
+        let broker = Self {
+            core: Core::new(journal, memory, clock),
+            vhosts: DashMap::new(),
+            access,
+        };
         for name in vhosts {
             broker.add_vhost(name);
         }
@@ -137,7 +141,10 @@ impl Broker {
     }
 
     fn add_vhost(&self, name: &VhostName) -> Arc<Vhost> {
-        let entry = self.vhosts.entry(name.clone()).or_insert_with(|| Vhost::new(name.compact(), Arc::clone(&self.core)));
+        let entry = self
+            .vhosts
+            .entry(name.clone())
+            .or_insert_with(|| Vhost::new(name.compact(), Arc::clone(&self.core)));
         Arc::clone(entry.value())
     }
 
@@ -147,7 +154,13 @@ impl Broker {
             vhost.start();
         }
         let core = &self.core;
-        let release = |brake: &Arc<Brake>, pressed| tokio::spawn(flow::release_when_relieved(Arc::downgrade(core), Arc::clone(brake), pressed));
+        let release = |brake: &Arc<Brake>, pressed| {
+            tokio::spawn(flow::release_when_relieved(
+                Arc::downgrade(core),
+                Arc::clone(brake),
+                pressed,
+            ))
+        };
         release(&core.memory_brake, |core| core.memory.pressure());
         release(&core.log_brake, Core::is_log_behind);
     }
@@ -185,11 +198,14 @@ impl Broker {
     /// # Errors
     /// `NotFound`.
     pub fn vhost(&self, name: &VhostName) -> Result<Arc<Vhost>, EngineError> {
-        self.vhosts.get(name).map(|entry| Arc::clone(entry.value())).ok_or_else(|| EngineError::NotFound {
-            kind: Kind::Vhost,
-            name: name.to_string(),
-            vhost: name.clone(),
-        })
+        self.vhosts
+            .get(name)
+            .map(|entry| Arc::clone(entry.value()))
+            .ok_or_else(|| EngineError::NotFound {
+                kind: Kind::Vhost,
+                name: name.to_string(),
+                vhost: name.clone(),
+            })
     }
 
     fn restore(&self, recovered: Recovered) -> Result<Restored, String> {
@@ -198,36 +214,96 @@ impl Broker {
         let mut turn = Turn::begin(&self.core);
         for (key, value) in &recovered.definitions {
             match Definition::decode(key, value)? {
-                Definition::Queue { id, vhost, name, auto_delete, arguments } => {
-                    let spec = QueueSpec { durability: Durability::Durable, exclusive: None, auto_delete, arguments };
-                    let parsed = QueueArguments::parse(&spec.arguments).map_err(|error| format!("queue '{name}' on disk: {error}"))?;
-                    queues.insert(id, self.vhost_of(&vhost).add_queue(&mut turn, QueueId(id), &name, &spec, parsed));
+                Definition::Queue {
+                    id,
+                    vhost,
+                    name,
+                    auto_delete,
+                    arguments,
+                } => {
+                    let spec = QueueSpec {
+                        durability: Durability::Durable,
+                        exclusive: None,
+                        auto_delete,
+                        arguments,
+                    };
+                    let parsed = QueueArguments::parse(&spec.arguments)
+                        .map_err(|error| format!("queue '{name}' on disk: {error}"))?;
+                    queues.insert(
+                        id,
+                        self.vhost_of(&vhost).add_queue(
+                            &mut turn,
+                            QueueId(id),
+                            &name,
+                            &spec,
+                            parsed,
+                        ),
+                    );
                 }
-                Definition::Exchange { vhost, name, exchange_kind, auto_delete, arguments } => {
-                    let spec = ExchangeSpec { kind: exchange_kind, durability: Durability::Durable, auto_delete, arguments };
+                Definition::Exchange {
+                    vhost,
+                    name,
+                    exchange_kind,
+                    auto_delete,
+                    arguments,
+                } => {
+                    let spec = ExchangeSpec {
+                        kind: exchange_kind,
+                        durability: Durability::Durable,
+                        auto_delete,
+                        arguments,
+                    };
                     self.vhost_of(&vhost).add_exchange(&name, &spec);
                 }
                 binding @ Definition::Binding { .. } => bindings.push(binding),
             }
         }
         for definition in bindings {
-            let Definition::Binding { id, exchange, queue, key, arguments, filter_tags } = definition else { continue };
-            let Some(queue) = queues.get(&queue) else { continue };
-            let mut binding = Binding::new(key, arguments).map_err(|error| format!("binding {id} on disk: {error}"))?;
+            let Definition::Binding {
+                id,
+                exchange,
+                queue,
+                key,
+                arguments,
+                filter_tags,
+            } = definition
+            else {
+                continue;
+            };
+            let Some(queue) = queues.get(&queue) else {
+                continue;
+            };
+            let mut binding = Binding::new(key, arguments)
+                .map_err(|error| format!("binding {id} on disk: {error}"))?;
             if let Some(tags) = filter_tags {
-                let filter = TagFilter::parse(tags.as_bytes()).map_err(|error| format!("binding {id} on disk: {error}"))?;
+                let filter = TagFilter::parse(tags.as_bytes())
+                    .map_err(|error| format!("binding {id} on disk: {error}"))?;
                 binding = binding.with_filter(filter);
             }
             if let Some(vhost) = queue.vhost() {
-                vhost.rebind(&exchange, queue, binding, id).map_err(|error| format!("binding {id} on disk: {error}"))?;
+                vhost
+                    .rebind(&exchange, queue, binding, id)
+                    .map_err(|error| format!("binding {id} on disk: {error}"))?;
             }
             self.core.next_binding.fetch_max(id + 1, Ordering::Relaxed);
         }
-        let highest = queues.keys().next_back().copied().unwrap_or(0).max(recovered.next_queue.0.saturating_sub(1));
-        self.core.next_queue.fetch_max(highest + 1, Ordering::Relaxed);
-        let mut restored = Restored { queues: queues.len(), messages: 0 };
+        let highest = queues
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(0)
+            .max(recovered.next_queue.0.saturating_sub(1));
+        self.core
+            .next_queue
+            .fetch_max(highest + 1, Ordering::Relaxed);
+        let mut restored = Restored {
+            queues: queues.len(),
+            messages: 0,
+        };
         for (id, contents) in recovered.queues {
-            let Some(queue) = queues.get(&id.0) else { continue };
+            let Some(queue) = queues.get(&id.0) else {
+                continue;
+            };
             restored.messages += contents.messages.len();
             queue.recover(&mut turn, contents, !recovered.clean)?;
         }

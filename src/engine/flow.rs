@@ -31,7 +31,8 @@ impl Brake {
         }
         let first = held.is_empty();
         // A weak handle keeps the address from being used again.
-        held.entry(Arc::as_ptr(outbox).addr()).or_insert_with(|| Arc::downgrade(outbox));
+        held.entry(Arc::as_ptr(outbox).addr())
+            .or_insert_with(|| Arc::downgrade(outbox));
         drop(held);
         if first {
             self.first.notify_one();
@@ -51,7 +52,11 @@ impl Brake {
 }
 
 /// Releases a brake whenever its pressure is gone, until the broker is. No timer unless somebody is held.
-pub(super) async fn release_when_relieved(core: Weak<Core>, brake: Arc<Brake>, pressed: fn(&Core) -> bool) {
+pub(super) async fn release_when_relieved(
+    core: Weak<Core>,
+    brake: Arc<Brake>,
+    pressed: fn(&Core) -> bool,
+) {
     loop {
         if brake.is_empty() {
             brake.first.notified().await;

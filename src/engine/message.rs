@@ -109,7 +109,10 @@ enum Content {
     /// Slices of a larger buffer, kept from being reused while they live.
     Slices { headers: Bytes, body: Bytes },
     /// Exactly this message's bytes: headers, then body.
-    Compact { bytes: Box<[u8]>, headers_len: usize },
+    Compact {
+        bytes: Box<[u8]>,
+        headers_len: usize,
+    },
 }
 
 /// Up to this size a message is copied on arrival: cheaper than sharing the read buffer's counter.
@@ -130,8 +133,21 @@ pub struct Message {
 
 impl Message {
     /// A message with the producer's encoded headers and its body.
-    pub fn new(address: Arc<Address>, meta: Meta, encoding: Encoding, headers: Bytes, body: Bytes) -> Self {
-        let mut message = Self { address, meta, encoding, content: Content::Slices { headers, body }, deaths: None, expiration_ms: None };
+    pub fn new(
+        address: Arc<Address>,
+        meta: Meta,
+        encoding: Encoding,
+        headers: Bytes,
+        body: Bytes,
+    ) -> Self {
+        let mut message = Self {
+            address,
+            meta,
+            encoding,
+            content: Content::Slices { headers, body },
+            deaths: None,
+            expiration_ms: None,
+        };
         if message.size() <= COPY_ON_ARRIVAL {
             message.compact();
         }
@@ -155,7 +171,12 @@ impl Message {
     }
 
     /// The message as it goes on after a death: new address, no expiry, history attached.
-    pub(super) fn dead_lettered(&self, address: Arc<Address>, entered_ms: u64, deaths: Deaths) -> Self {
+    pub(super) fn dead_lettered(
+        &self,
+        address: Arc<Address>,
+        entered_ms: u64,
+        deaths: Deaths,
+    ) -> Self {
         let mut moved = self.clone();
         moved.address = address;
         moved.meta.entered_ms = entered_ms;
@@ -217,7 +238,9 @@ impl Message {
     /// The value of one of the producer's headers.
     pub fn header(&self, name: &[u8]) -> Option<Vec<u8>> {
         match self.encoding {
-            Encoding::Stomp => canonical_lines(self.headers()).find(|(n, _)| n.as_ref() == name).map(|(_, value)| value.into_owned()),
+            Encoding::Stomp => canonical_lines(self.headers())
+                .find(|(n, _)| n.as_ref() == name)
+                .map(|(_, value)| value.into_owned()),
         }
     }
 
@@ -226,7 +249,10 @@ impl Message {
             let mut bytes = Vec::with_capacity(headers.len() + body.len());
             bytes.extend_from_slice(headers);
             bytes.extend_from_slice(body);
-            self.content = Content::Compact { headers_len: headers.len(), bytes: bytes.into_boxed_slice() };
+            self.content = Content::Compact {
+                headers_len: headers.len(),
+                bytes: bytes.into_boxed_slice(),
+            };
         }
     }
 }

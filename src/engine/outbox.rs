@@ -40,12 +40,19 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox that queues stop filling at `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { inner: Mutex::default(), weight: AtomicUsize::new(0), limit, scheduled: AtomicBool::new(false), wake: Notify::new() }
+        Self {
+            inner: Mutex::default(),
+            weight: AtomicUsize::new(0),
+            limit,
+            scheduled: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
     }
 
     /// Bytes that still fit. One delivery may overshoot: a message larger than the limit must pass too.
     pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.weight.load(Ordering::Relaxed))
+        self.limit
+            .saturating_sub(self.weight.load(Ordering::Relaxed))
     }
 
     /// Appends all of `deliveries`, leaving the vector empty.
@@ -100,14 +107,19 @@ impl Outbox {
             into.extend(inner.items.drain(..count));
         }
         let left = self.weight.fetch_sub(weight, Ordering::Relaxed) - weight;
-        if left <= self.limit / 2 { std::mem::take(&mut inner.stalled) } else { Vec::new() }
+        if left <= self.limit / 2 {
+            std::mem::take(&mut inner.stalled)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Takes back what waits for one consumer.
     pub fn take_for(&self, tag: ConsumerTag) -> Vec<Delivery> {
         let mut inner = self.inner.lock();
-        let (theirs, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut inner.items).into_iter().partition(|item| matches!(item, Item::Delivery(delivery) if delivery.tag == tag));
+        let (theirs, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.items)
+            .into_iter()
+            .partition(|item| matches!(item, Item::Delivery(delivery) if delivery.tag == tag));
         inner.items = rest;
         let taken: Vec<Delivery> = theirs
             .into_iter()
@@ -116,7 +128,8 @@ impl Outbox {
                 Item::Cancelled(_) => None,
             })
             .collect();
-        self.weight.fetch_sub(taken.iter().map(Delivery::weight).sum(), Ordering::Relaxed);
+        self.weight
+            .fetch_sub(taken.iter().map(Delivery::weight).sum(), Ordering::Relaxed);
         taken
     }
 
@@ -151,7 +164,10 @@ impl Outbox {
 
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("weight", &self.weight).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Outbox")
+            .field("weight", &self.weight)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::broker::Core;
 use super::clock::Now;
-use super::definition::Definition;
 use super::dead_letter::{self, Letter};
+use super::definition::Definition;
 use super::outbox::Outbox;
 use super::queue::LocalQueue;
 use crate::storage::{CommitNumber, QueueId, Unit, Waiter};
@@ -32,7 +32,15 @@ pub struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// Begins a turn.
     pub fn begin(core: &'a Arc<Core>) -> Self {
-        Self { core, now: core.clock.now(), unit: None, lasts: false, wakes: Vec::new(), letters: VecDeque::new(), unused: Vec::new() }
+        Self {
+            core,
+            now: core.clock.now(),
+            unit: None,
+            lasts: false,
+            wakes: Vec::new(),
+            letters: VecDeque::new(),
+            unused: Vec::new(),
+        }
     }
 
     /// Opens the unit of the log, if it is not open yet.

@@ -27,8 +27,17 @@ pub(super) struct StompError {
 
 impl StompError {
     /// An error after which the connection goes on (in compatible mode).
-    pub(super) fn new(message: &'static str, code: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
-        Self { message, code, body: body.into(), closes: false }
+    pub(super) fn new(
+        message: &'static str,
+        code: &'static str,
+        body: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            message,
+            code,
+            body: body.into(),
+            closes: false,
+        }
     }
 
     /// The same, ending the connection.
@@ -39,7 +48,10 @@ impl StompError {
 
     /// The same for a SEND: the connection goes on (unless every ERROR ends it, or the store failed).
     pub(super) fn open(self) -> Self {
-        Self { closes: self.code == STORE_FAILED, ..self }
+        Self {
+            closes: self.code == STORE_FAILED,
+            ..self
+        }
     }
 
     /// Whether the connection ends with this error.
@@ -48,8 +60,20 @@ impl StompError {
     }
 
     /// Appends the ERROR frame.
-    pub(super) fn put(&self, dst: &mut BytesMut, version: Version, receipt: Option<&[u8]>, headers: &[(&str, &[u8])]) {
-        let frame = ErrorFrame { message: self.message, code: self.code, receipt_id: receipt, body: &self.body, headers };
+    pub(super) fn put(
+        &self,
+        dst: &mut BytesMut,
+        version: Version,
+        receipt: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) {
+        let frame = ErrorFrame {
+            message: self.message,
+            code: self.code,
+            receipt_id: receipt,
+            body: &self.body,
+            headers,
+        };
         put_error(dst, version, &frame);
     }
 }
@@ -58,7 +82,9 @@ impl StompError {
 pub(super) fn from_engine(error: &EngineError) -> StompError {
     let (message, code) = match error {
         EngineError::NotFound { .. } => ("not_found", "not_found"),
-        EngineError::Inequivalent { .. } | EngineError::InvalidArgument { .. } => ("precondition_failed", "precondition_failed"),
+        EngineError::Inequivalent { .. } | EngineError::InvalidArgument { .. } => {
+            ("precondition_failed", "precondition_failed")
+        }
         EngineError::AccessRefused { .. } => ("access_refused", "access_refused"),
         EngineError::ResourceLocked { .. } => ("resource_locked", "resource_locked"),
         EngineError::InUse { .. } => ("access_refused", "in_use"),
@@ -89,7 +115,12 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         | EngineError::DiskLow
         | EngineError::MemoryLow => false,
     };
-    StompError { message, code, body: format!("{error}\n").into(), closes }
+    StompError {
+        message,
+        code,
+        body: format!("{error}\n").into(),
+        closes,
+    }
 }
 
 /// A refused SEND never closes the connection (unless every ERROR does).
@@ -102,7 +133,9 @@ pub(super) fn from_login(error: &AccessError, login: &str) -> StompError {
     let body = match error {
         AccessError::LoopbackOnly { .. } => "non-loopback access denied\n".to_owned(),
         AccessError::Refused => format!("Access refused for user '{login}'\n"),
-        AccessError::Stopping => format!("The login of user '{login}' could not be checked: the broker is stopping\n"),
+        AccessError::Stopping => {
+            format!("The login of user '{login}' could not be checked: the broker is stopping\n")
+        }
     };
     StompError::new("Bad CONNECT", "login_refused", body)
 }

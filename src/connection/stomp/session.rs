@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millpond_protocol::stomp::{Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header};
+use millpond_protocol::stomp::{
+    Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header,
+};
 use tokio::time::Instant;
 
 use super::deliver::{Encoder, Handle, size_hint};
@@ -144,10 +146,19 @@ impl StompSession {
     }
 
     /// Writes an ERROR; says whether the connection ends with it.
-    fn fail(&self, error: &StompError, receipt: Option<&[u8]>, output: &mut Output) -> Result<(), Closing> {
+    fn fail(
+        &self,
+        error: &StompError,
+        receipt: Option<&[u8]>,
+        output: &mut Output,
+    ) -> Result<(), Closing> {
         tracing::debug!(client = %self.peer.remote, code = error.code, error = %error.body.trim_end(), "ERROR sent");
         error.put(output.buffer(), self.machine.version(), receipt, &[]);
-        if error.closes(self.options.errors) { Err(Closing) } else { Ok(()) }
+        if error.closes(self.options.errors) {
+            Err(Closing)
+        } else {
+            Ok(())
+        }
     }
 
     fn fault(&self, fault: &Fault, output: &mut Output) -> Flow {
@@ -164,12 +175,26 @@ impl StompSession {
     }
 
     /// Takes events until the input has no whole frame left, or the connection ends.
-    fn take_events(&mut self, turn: &mut Turn<'_>, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+    fn take_events(
+        &mut self,
+        turn: &mut Turn<'_>,
+        now: Instant,
+        input: &mut BytesMut,
+        output: &mut Output,
+    ) -> Flow {
         loop {
-            match self.machine.poll_event(now.into_std(), input, output.buffer()) {
-                Ok(None) => return self.flush(turn, output).map_or(Flow::Close, |()| Flow::Continue),
+            match self
+                .machine
+                .poll_event(now.into_std(), input, output.buffer())
+            {
+                Ok(None) => {
+                    return self
+                        .flush(turn, output)
+                        .map_or(Flow::Close, |()| Flow::Continue);
+                }
                 Ok(Some(Event::Connect(request))) => {
-                    let (pending, check) = login::begin(&self.broker, &self.options, self.peer, *request);
+                    let (pending, check) =
+                        login::begin(&self.broker, &self.options, self.peer, *request);
                     self.login = Some(pending);
                     return Flow::Login(check);
                 }
@@ -188,7 +213,12 @@ impl StompSession {
         }
     }
 
-    fn on_frame(&mut self, turn: &mut Turn<'_>, frame: &Frame, output: &mut Output) -> Result<(), Closing> {
+    fn on_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        output: &mut Output,
+    ) -> Result<(), Closing> {
         let receipt = frame.headers.get_bytes("receipt");
         let result = match frame.command {
             Command::Send => self.on_send(turn, frame, receipt.as_ref()),
@@ -208,7 +238,12 @@ impl StompSession {
         }
     }
 
-    fn on_send(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
+    fn on_send(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        receipt: Option<&Bytes>,
+    ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
         client.publishes = true;
         // A refused SEND leaves the connection open, whoever refused it.
@@ -227,9 +262,18 @@ impl StompSession {
     fn on_settle(&mut self, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
         let settle = client.read_settle(frame)?;
-        let handle = || frame.headers.get("id").or_else(|| frame.headers.get("message-id")).unwrap_or_default().into_owned();
+        let handle = || {
+            frame
+                .headers
+                .get("id")
+                .or_else(|| frame.headers.get("message-id"))
+                .unwrap_or_default()
+                .into_owned()
+        };
         if let Some(name) = frame.headers.get("transaction") {
-            client.transactions.settle(&name, &handle(), settle, &mut client.ledger)?;
+            client
+                .transactions
+                .settle(&name, &handle(), settle, &mut client.ledger)?;
         } else {
             let number = settle.number.ok_or_else(|| not_found(&handle()))?;
             if let Some(one) = client.ledger.settle_one(number) {
@@ -244,11 +288,20 @@ impl StompSession {
                 }
             }
         }
-        client.batch.receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
+        client
+            .batch
+            .receipts
+            .extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         Ok(Next::Stay)
     }
 
-    fn on_other(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>, output: &mut Output) -> Result<Next, StompError> {
+    fn on_other(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        receipt: Option<&Bytes>,
+        output: &mut Output,
+    ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
         let mut receipts: Vec<Bytes> = Vec::new();
         match frame.command {
@@ -256,21 +309,30 @@ impl StompSession {
             Command::Unsubscribe => {
                 client.unsubscribe(turn, frame)?;
             }
-            Command::Begin => client.transactions.begin(Bytes::copy_from_slice(&transaction(frame)?))?,
-            Command::Abort => client.transactions.abort(&transaction(frame)?, &mut client.ledger)?,
+            Command::Begin => client
+                .transactions
+                .begin(Bytes::copy_from_slice(&transaction(frame)?))?,
+            Command::Abort => client
+                .transactions
+                .abort(&transaction(frame)?, &mut client.ledger)?,
             Command::Commit => receipts = client.commit(turn, &transaction(frame)?)?,
             Command::Disconnect => {
                 if let Some(id) = receipt {
                     // The client closes when it has this: everything it sent before must be safe then,
                     // and answered.
                     self.receipts_waiting += 1;
-                    self.receipts.push(turn.barrier(&self.waiter), vec![Bytes::copy_from_slice(id)]);
+                    self.receipts
+                        .push(turn.barrier(&self.waiter), vec![Bytes::copy_from_slice(id)]);
                 }
                 return Ok(Next::Leave);
             }
             // The machine lets only the commands of clients through, and answers CONNECT itself.
             Command::Send | Command::Ack | Command::Nack | Command::Connect | Command::Stomp => {}
-            Command::Connected | Command::Message | Command::Receipt | Command::Error | Command::Unknown => {}
+            Command::Connected
+            | Command::Message
+            | Command::Receipt
+            | Command::Error
+            | Command::Unknown => {}
         }
         receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         self.promise(turn, receipts, output);
@@ -298,7 +360,9 @@ impl StompSession {
 
     /// Carries out what was gathered: every queue is entered once.
     fn flush(&mut self, turn: &mut Turn<'_>, output: &mut Output) -> Result<(), Closing> {
-        let Some(client) = &mut self.client else { return Ok(()) };
+        let Some(client) = &mut self.client else {
+            return Ok(());
+        };
         let batch = &mut client.batch;
         if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
             return Ok(());
@@ -316,13 +380,18 @@ impl StompSession {
                 Fate::Unrouted if !sent.mandatory => receipts.extend(sent.receipt),
                 Fate::Unrouted => {
                     let why = "no queue is bound for the destination of this message, and it was sent with mandatory:true\n";
-                    refused.push((StompError::new("unroutable", "unroutable", why), sent.receipt));
+                    refused.push((
+                        StompError::new("unroutable", "unroutable", why),
+                        sent.receipt,
+                    ));
                 }
                 Fate::Refused(error) => refused.push((refused_send(&error), sent.receipt)),
             }
         }
         if let Some(queue) = batch.messages.take_hold()
-            && queue.as_local().is_some_and(|local| local.hold(turn, &self.outbox))
+            && queue
+                .as_local()
+                .is_some_and(|local| local.hold(turn, &self.outbox))
         {
             self.held_by = Some(queue);
         }
@@ -340,7 +409,11 @@ impl StompSession {
     fn bid_farewell(&mut self, output: &mut Output) {
         if self.farewell && self.receipts.is_empty() {
             self.farewell = false;
-            let error = StompError::new("Broker is stopping", "shutdown", "the broker is stopping; what was receipted is kept, connect again later\n");
+            let error = StompError::new(
+                "Broker is stopping",
+                "shutdown",
+                "the broker is stopping; what was receipted is kept, connect again later\n",
+            );
             error.put(output.buffer(), self.machine.version(), None, &[]);
         }
     }
@@ -362,13 +435,21 @@ enum Next {
 }
 
 fn not_logged_in() -> StompError {
-    StompError::new("Illegal command", "not_logged_in", "You must log in using CONNECT first")
+    StompError::new(
+        "Illegal command",
+        "not_logged_in",
+        "You must log in using CONNECT first",
+    )
 }
 
 fn transaction(frame: &Frame) -> Result<std::borrow::Cow<'_, [u8]>, StompError> {
     frame.headers.get("transaction").ok_or_else(|| {
         let command = frame.command.as_str();
-        StompError::new("Missing transaction", "missing_transaction", format!("'{command}' must include a 'transaction' header\n"))
+        StompError::new(
+            "Missing transaction",
+            "missing_transaction",
+            format!("'{command}' must include a 'transaction' header\n"),
+        )
     })
 }
 
@@ -396,29 +477,52 @@ impl LoggedIn {
             Some(token) => {
                 let cumulative = subscription.ack == AckMode::Client;
                 let queue: Arc<dyn Queue> = Arc::clone(&subscription.queue) as Arc<dyn Queue>;
-                Handle { prefix: self.session.as_bytes(), number: self.ledger.push(queue, token, cumulative) }
+                Handle {
+                    prefix: self.session.as_bytes(),
+                    number: self.ledger.push(queue, token, cumulative),
+                }
             }
             None => {
                 self.auto_number += 1;
-                Handle { prefix: &self.auto_prefix, number: self.auto_number }
+                Handle {
+                    prefix: &self.auto_prefix,
+                    number: self.auto_number,
+                }
             }
         };
-        self.encoder.put_message(output, self.version, &subscription.head, &handle, &delivery);
+        self.encoder
+            .put_message(output, self.version, &subscription.head, &handle, &delivery);
         if delivery.token.is_none() {
             let queue = Arc::clone(&subscription.queue);
-            self.unwritten.push_back(Unwritten { end: output.end(), queue, delivery });
+            self.unwritten.push_back(Unwritten {
+                end: output.end(),
+                queue,
+                delivery,
+            });
         }
     }
 
     /// Takes out what ends at or before `end`, for the queues it came from.
-    fn take_unwritten(&mut self, end: u64, chosen: impl Fn(&Delivery) -> bool) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
+    fn take_unwritten(
+        &mut self,
+        end: u64,
+        chosen: impl Fn(&Delivery) -> bool,
+    ) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
         let mut queues: Vec<(Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
-        let count = self.unwritten.partition_point(|unwritten| unwritten.end <= end);
-        for Unwritten { queue, delivery, .. } in self.unwritten.drain(..count) {
+        let count = self
+            .unwritten
+            .partition_point(|unwritten| unwritten.end <= end);
+        for Unwritten {
+            queue, delivery, ..
+        } in self.unwritten.drain(..count)
+        {
             if !chosen(&delivery) {
                 continue;
             }
-            match queues.iter_mut().rfind(|(known, _)| known.id() == queue.id()) {
+            match queues
+                .iter_mut()
+                .rfind(|(known, _)| known.id() == queue.id())
+            {
                 Some((_, deliveries)) => deliveries.push(delivery),
                 None => queues.push((queue, vec![delivery])),
             }
@@ -437,7 +541,9 @@ impl Session for StompSession {
     }
 
     fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow {
-        let Some(pending) = self.login.take() else { return Flow::Continue };
+        let Some(pending) = self.login.take() else {
+            return Flow::Continue;
+        };
         let entered = match outcome {
             Ok(user) => pending.enter(&self.broker, &self.options, user, self.owner),
             Err(error) => Err(reply::from_login(&error, &pending.login)),
@@ -445,7 +551,11 @@ impl Session for StompSession {
         match entered {
             Ok((principal, vhost)) => {
                 let session = random_word();
-                self.machine.logged_in(now.into_std(), output.buffer(), &format!("session-{session}"));
+                self.machine.logged_in(
+                    now.into_std(),
+                    output.buffer(),
+                    &format!("session-{session}"),
+                );
                 tracing::info!(client = %self.peer.remote, user = principal.user.name(), vhost = %vhost.name(), version = self.machine.version().as_str(), "logged in");
                 let limits = TransactionLimits {
                     open: self.options.transactions_max,
@@ -480,7 +590,11 @@ impl Session for StompSession {
             }
             Err(error) => {
                 tracing::warn!(client = %self.peer.remote, user = %pending.login, error = %error.body.trim_end(), "login refused");
-                let frame = millpond_protocol::stomp::ErrorFrame::new(error.message, error.code, &error.body);
+                let frame = millpond_protocol::stomp::ErrorFrame::new(
+                    error.message,
+                    error.code,
+                    &error.body,
+                );
                 match self.machine.login_refused(output.buffer(), &frame) {
                     Ok(()) if !error.closes(self.options.errors) => Flow::Continue,
                     Ok(()) => Flow::Close,
@@ -516,7 +630,9 @@ impl Session for StompSession {
             self.farewell = false;
             return Woken::Close;
         }
-        let Some(client) = &mut self.client else { return Woken::Done };
+        let Some(client) = &mut self.client else {
+            return Woken::Done;
+        };
         let mut taken = std::mem::take(&mut client.taken);
         let room = room.saturating_sub(output.len() - start);
         let stalled = self.outbox.take(room, &mut taken);
@@ -547,7 +663,11 @@ impl Session for StompSession {
             return Woken::Close;
         }
         let more = encoded >= room || !stalled.is_empty();
-        if more && !self.outbox.is_empty() { Woken::More } else { Woken::Done }
+        if more && !self.outbox.is_empty() {
+            Woken::More
+        } else {
+            Woken::Done
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -563,7 +683,9 @@ impl Session for StompSession {
 
     fn on_sent(&mut self, now: Instant, written: u64) {
         self.machine.bytes_sent(now.into_std());
-        let Some(client) = &mut self.client else { return };
+        let Some(client) = &mut self.client else {
+            return;
+        };
         // Transient messages are done with; only what is in the log has to be told.
         let done = client.take_unwritten(written, |delivery| delivery.message.meta().persistent);
         if done.is_empty() {
@@ -585,7 +707,9 @@ impl Session for StompSession {
         // sake of a full queue or memory while it holds unsettled deliveries, for the same reason.
         let held = self.client.as_ref().is_some_and(|client| {
             let settles = client.ledger.len() > 0;
-            client.publishes && (self.broker.must_pause(&self.outbox, settles) || (self.held_by.is_some() && !settles))
+            client.publishes
+                && (self.broker.must_pause(&self.outbox, settles)
+                    || (self.held_by.is_some() && !settles))
         });
         let wants = room && self.receipts_waiting < self.options.receipts_max && !held;
         if wants == self.paused {
@@ -614,7 +738,9 @@ impl Session for StompSession {
     }
 
     fn close(&mut self) {
-        let Some(mut client) = self.client.take() else { return };
+        let Some(mut client) = self.client.take() else {
+            return;
+        };
         let counted = !self.stopping;
         tracing::info!(client = %self.peer.remote, user = client.principal.user.name(), "disconnected");
         self.turn(|_, turn| client.close(turn, counted));
@@ -624,19 +750,33 @@ impl Session for StompSession {
 impl StompSession {
     /// A queue was deleted under its consumer. Says whether the connection ends with it.
     fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) -> bool {
-        let Some(client) = &mut self.client else { return false };
-        let Some(subscription) = client.subscriptions.remove(tag) else { return false };
-        client.exclusive.retain(|queue| queue.id() != subscription.queue.id());
-        client.reply_queues.retain(|_, queue| queue.id() != subscription.queue.id());
+        let Some(client) = &mut self.client else {
+            return false;
+        };
+        let Some(subscription) = client.subscriptions.remove(tag) else {
+            return false;
+        };
+        client
+            .exclusive
+            .retain(|queue| queue.id() != subscription.queue.id());
+        client
+            .reply_queues
+            .retain(|_, queue| queue.id() != subscription.queue.id());
         let error = StompError::new(
             "Server cancelled subscription",
             "subscription_cancelled",
             "The server has canceled a subscription: its queue was deleted.\nNo more messages will be delivered for it.\n",
         );
         let name = match &subscription.key {
-            super::subscription::SubscriptionKey::Id(name) | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
+            super::subscription::SubscriptionKey::Id(name)
+            | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
         };
-        error.put(output.buffer(), self.machine.version(), None, &[("subscription", &name)]);
+        error.put(
+            output.buffer(),
+            self.machine.version(),
+            None,
+            &[("subscription", &name)],
+        );
         error.closes(self.options.errors)
     }
 }
@@ -662,7 +802,13 @@ impl LoggedIn {
         }
         let mut settlements = Settlements::default();
         for unsettled in self.ledger.drain() {
-            settlements.push(unsettled, Outcome::Requeue { counted, delay_ms: 0 });
+            settlements.push(
+                unsettled,
+                Outcome::Requeue {
+                    counted,
+                    delay_ms: 0,
+                },
+            );
         }
         for (queue, settlements) in settlements.drain() {
             queue.settle(turn, &settlements);

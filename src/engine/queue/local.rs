@@ -112,7 +112,11 @@ impl Effects for OnTurn<'_, '_> {
 
     fn dead(&mut self, message: Arc<Message>, reason: DeathReason) {
         if self.queue.parsed.dead_letter_exchange.is_some() {
-            self.turn.dead_letter(Letter { message, reason, queue: self.queue.strong() });
+            self.turn.dead_letter(Letter {
+                message,
+                reason,
+                queue: self.queue.strong(),
+            });
         }
     }
 
@@ -156,26 +160,45 @@ impl LocalQueue {
         now: Now,
     ) -> Arc<Self> {
         let state = State::new(parsed.clone(), spec.durability == Durability::Durable, now);
-        Arc::new_cyclic(|me| Self { me: me.clone(), id, name, vhost, vhost_name, spec, parsed, state: Mutex::new(state) })
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id,
+            name,
+            vhost,
+            vhost_name,
+            spec,
+            parsed,
+            state: Mutex::new(state),
+        })
     }
 
     /// Fills the queue with what was on disk; `unclean` marks everything as perhaps delivered before.
     ///
     /// # Errors
     /// A sentence, if a recovered message cannot be read.
-    pub(in crate::engine) fn recover(&self, turn: &mut Turn<'_>, recovered: RecoveredQueue, unclean: bool) -> Result<(), String> {
+    pub(in crate::engine) fn recover(
+        &self,
+        turn: &mut Turn<'_>,
+        recovered: RecoveredQueue,
+        unclean: bool,
+    ) -> Result<(), String> {
         let mut messages = Vec::with_capacity(recovered.messages.len());
         for found in recovered.messages {
-            let message = Message::decode(found.payload)
-                .map_err(|error| format!("queue '{}', message {}: {error}", self.name, found.seq.0))?;
+            let message = Message::decode(found.payload).map_err(|error| {
+                format!("queue '{}', message {}: {error}", self.name, found.seq.0)
+            })?;
             messages.push((found.seq, found.returned, message));
         }
-        self.enter(turn, |state, _, fx| state.recover(recovered.next_seq, messages, unclean, fx));
+        self.enter(turn, |state, _, fx| {
+            state.recover(recovered.next_seq, messages, unclean, fx)
+        });
         Ok(())
     }
 
     fn strong(&self) -> Arc<Self> {
-        self.me.upgrade().expect("a queue in use is held by whoever uses it")
+        self.me
+            .upgrade()
+            .expect("a queue in use is held by whoever uses it")
     }
 
     /// The vhost it is in, unless that is gone.
@@ -194,14 +217,23 @@ impl LocalQueue {
     }
 
     /// One entry: change the state, carry out the effects, and arm the timer, all inside the lock.
-    fn enter<R>(&self, turn: &mut Turn<'_>, change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R) -> R {
+    fn enter<R>(
+        &self,
+        turn: &mut Turn<'_>,
+        change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R,
+    ) -> R {
         if self.spec.durability == Durability::Durable {
             turn.open_unit();
         }
         let _whole = Whole;
         let mut state = self.state.lock();
         let now = turn.now;
-        let mut fx = OnTurn { queue: self, turn, settled: None, charge: 0 };
+        let mut fx = OnTurn {
+            queue: self,
+            turn,
+            settled: None,
+            charge: 0,
+        };
         let result = change(&mut state, now, &mut fx);
         state.flush(&mut fx);
         fx.close();
@@ -264,38 +296,76 @@ impl LocalQueue {
     ///
     /// # Errors
     /// `Inequivalent` for a difference.
-    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec, complete: bool) -> Result<(), EngineError> {
+    pub(in crate::engine) fn check_equivalent(
+        &self,
+        asked: &QueueSpec,
+        complete: bool,
+    ) -> Result<(), EngineError> {
         let differs = |argument: &str, received: bool, current: bool| {
-            arguments::inequivalent(&self.name, &self.vhost_name, argument, format!("'{received}'"), format!("'{current}'"))
+            arguments::inequivalent(
+                &self.name,
+                &self.vhost_name,
+                argument,
+                format!("'{received}'"),
+                format!("'{current}'"),
+            )
         };
         if self.spec.durability != asked.durability {
             let durable = |spec: &QueueSpec| spec.durability == Durability::Durable;
             return Err(differs("durable", durable(asked), durable(&self.spec)));
         }
         if self.spec.exclusive.is_some() != asked.exclusive.is_some() {
-            return Err(differs("exclusive", asked.exclusive.is_some(), self.spec.exclusive.is_some()));
+            return Err(differs(
+                "exclusive",
+                asked.exclusive.is_some(),
+                self.spec.exclusive.is_some(),
+            ));
         }
         if self.spec.auto_delete != asked.auto_delete {
-            return Err(differs("auto_delete", asked.auto_delete, self.spec.auto_delete));
+            return Err(differs(
+                "auto_delete",
+                asked.auto_delete,
+                self.spec.auto_delete,
+            ));
         }
-        arguments::check_equivalent(&self.name, &self.vhost_name, &self.spec.arguments, &asked.arguments, complete)
+        arguments::check_equivalent(
+            &self.name,
+            &self.vhost_name,
+            &self.spec.arguments,
+            &asked.arguments,
+            complete,
+        )
     }
 
     /// Locks the queue for a transaction. Callers lock several in ascending id.
     pub(in crate::engine) fn lock(&self) -> Locked<'_> {
-        Locked { queue: self, state: self.state.lock() }
+        Locked {
+            queue: self,
+            state: self.state.lock(),
+        }
     }
 
     fn refused(&self, refusal: Refusal, message: &Message) -> EngineError {
         match refusal {
-            Refusal::Full => EngineError::QueueFull { queue: self.name.clone(), vhost: self.vhost_name.clone() },
-            Refusal::TooLarge(limit) => EngineError::MessageTooLarge { queue: self.name.clone(), size: message.size() as u64, limit },
+            Refusal::Full => EngineError::QueueFull {
+                queue: self.name.clone(),
+                vhost: self.vhost_name.clone(),
+            },
+            Refusal::TooLarge(limit) => EngineError::MessageTooLarge {
+                queue: self.name.clone(),
+                size: message.size() as u64,
+                limit,
+            },
             Refusal::Gone => self.gone(),
         }
     }
 
     fn gone(&self) -> EngineError {
-        EngineError::NotFound { kind: Kind::Queue, name: self.name.to_string(), vhost: self.vhost_name.clone() }
+        EngineError::NotFound {
+            kind: Kind::Queue,
+            name: self.name.to_string(),
+            vhost: self.vhost_name.clone(),
+        }
     }
 }
 
@@ -304,8 +374,15 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The first thing that fails.
-    pub(in crate::engine) fn check(&self, settlements: &[(Token, Outcome)], messages: &[Arc<Message>]) -> Result<(), EngineError> {
-        if settlements.iter().any(|(token, _)| !self.state.is_outstanding(*token)) {
+    pub(in crate::engine) fn check(
+        &self,
+        settlements: &[(Token, Outcome)],
+        messages: &[Arc<Message>],
+    ) -> Result<(), EngineError> {
+        if settlements
+            .iter()
+            .any(|(token, _)| !self.state.is_outstanding(*token))
+        {
             return Err(EngineError::NotOutstanding);
         }
         match self.state.admit(messages) {
@@ -313,7 +390,9 @@ impl Locked<'_> {
             Ok(()) | Err(Refusal::Gone) => Ok(()),
             Err(refusal) => {
                 let largest = messages.iter().max_by_key(|message| message.size());
-                Err(largest.map_or(EngineError::NotOutstanding, |message| self.queue.refused(refusal, message)))
+                Err(largest.map_or(EngineError::NotOutstanding, |message| {
+                    self.queue.refused(refusal, message)
+                }))
             }
         }
     }
@@ -328,7 +407,12 @@ impl Locked<'_> {
     ) {
         let _whole = Whole;
         let now = turn.now;
-        let mut fx = OnTurn { queue: self.queue, turn, settled: None, charge: 0 };
+        let mut fx = OnTurn {
+            queue: self.queue,
+            turn,
+            settled: None,
+            charge: 0,
+        };
         for (token, outcome) in settlements {
             let settled = self.state.settle(now, *token, *outcome, &mut fx);
             debug_assert_eq!(settled, Ok(()), "checked under the same lock");
@@ -353,7 +437,10 @@ impl Queue for LocalQueue {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { transactions: true, requeue_in_place: true }
+        Capabilities {
+            transactions: true,
+            requeue_in_place: true,
+        }
     }
 
     fn as_local(&self) -> Option<&LocalQueue> {
@@ -406,7 +493,12 @@ impl Queue for LocalQueue {
         });
     }
 
-    fn subscribe(&self, turn: &mut Turn<'_>, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Result<ConsumerId, EngineError> {
+    fn subscribe(
+        &self,
+        turn: &mut Turn<'_>,
+        spec: ConsumerSpec,
+        outbox: Arc<Outbox>,
+    ) -> Result<ConsumerId, EngineError> {
         self.enter(turn, |state, now, fx| {
             if state.is_closed() {
                 return Err(self.gone());
@@ -454,6 +546,9 @@ impl Queue for LocalQueue {
 
 impl std::fmt::Debug for LocalQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalQueue").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("LocalQueue")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

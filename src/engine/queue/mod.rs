@@ -14,8 +14,6 @@ mod local;
 mod ready;
 mod state;
 
-
-
 pub use super::consumer::{ConsumerId, ConsumerSpec};
 pub use super::delivery::{Delivery, Outcome, Token};
 pub use arguments::{Overflow, QueueArguments};
@@ -69,7 +67,10 @@ pub struct PublishItem {
 impl PublishBatch {
     /// Appends a message; results come back under the index returned.
     pub fn push(&mut self, message: Message) -> usize {
-        self.items.push(PublishItem { message: Arc::new(message), fate: Fate::Unrouted });
+        self.items.push(PublishItem {
+            message: Arc::new(message),
+            fate: Fate::Unrouted,
+        });
         self.items.len() - 1
     }
 
@@ -147,7 +148,12 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `InUse` if somebody consumes exclusively, or this consumer wants to and others are there;
     /// `NotFound` if the queue is being deleted.
-    fn subscribe(&self, turn: &mut Turn<'_>, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Result<ConsumerId, EngineError>;
+    fn subscribe(
+        &self,
+        turn: &mut Turn<'_>,
+        spec: ConsumerSpec,
+        outbox: Arc<Outbox>,
+    ) -> Result<ConsumerId, EngineError>;
 
     /// Removes a consumer. What it has not settled stays outstanding. An auto-delete queue goes with
     /// its last consumer.

@@ -105,10 +105,21 @@ impl State {
     }
 
     /// Puts back what recovery found, in seq order, and where numbering goes on.
-    pub(super) fn recover(&mut self, next_seq: Seq, messages: impl IntoIterator<Item = (Seq, u32, Message)>, unclean: bool, fx: &mut impl Effects) {
+    pub(super) fn recover(
+        &mut self,
+        next_seq: Seq,
+        messages: impl IntoIterator<Item = (Seq, u32, Message)>,
+        unclean: bool,
+        fx: &mut impl Effects,
+    ) {
         for (seq, returns, message) in messages {
             fx.charge(weight(&message));
-            self.ready.push(Entry { seq, message: Arc::new(message), returns, redelivered: unclean || returns > 0 });
+            self.ready.push(Entry {
+                seq,
+                message: Arc::new(message),
+                returns,
+                redelivered: unclean || returns > 0,
+            });
         }
         self.next_seq = self.next_seq.max(next_seq);
     }
@@ -125,7 +136,10 @@ impl State {
 
     /// When the message is due to leave this queue: its own expiry or the queue's ttl, whichever is earlier.
     fn expiry_ms(&self, message: &Message) -> Option<u64> {
-        let by_queue = self.arguments.message_ttl_ms.map(|ttl| message.meta().entered_ms.saturating_add(ttl));
+        let by_queue = self
+            .arguments
+            .message_ttl_ms
+            .map(|ttl| message.meta().entered_ms.saturating_add(ttl));
         match (message.meta().expires_ms, by_queue) {
             (Some(own), Some(queue)) => Some(own.min(queue)),
             (own, queue) => own.or(queue),
@@ -138,8 +152,13 @@ impl State {
     }
 
     fn over_limit(&self, more: usize, more_bytes: u64) -> bool {
-        self.arguments.max_length.is_some_and(|limit| (self.waiting() + more) as u64 > limit)
-            || self.arguments.max_length_bytes.is_some_and(|limit| self.ready.bytes() + more_bytes > limit)
+        self.arguments
+            .max_length
+            .is_some_and(|limit| (self.waiting() + more) as u64 > limit)
+            || self
+                .arguments
+                .max_length_bytes
+                .is_some_and(|limit| self.ready.bytes() + more_bytes > limit)
     }
 
     /// Whether another message would be over the length limit. A deleted queue keeps nobody waiting.
@@ -154,7 +173,12 @@ impl State {
     /// Takes a message, or hands it straight to a consumer that waits for one.
     ///
     /// Call [`State::flush`] when the batch is through.
-    pub(super) fn publish(&mut self, now: Now, message: &mut Arc<Message>, fx: &mut impl Effects) -> Result<(), Refusal> {
+    pub(super) fn publish(
+        &mut self,
+        now: Now,
+        message: &mut Arc<Message>,
+        fx: &mut impl Effects,
+    ) -> Result<(), Refusal> {
         self.admissible(message)?;
         if self.ready.is_empty()
             && self.reserved.is_empty()
@@ -170,10 +194,21 @@ impl State {
             if self.stored(message) {
                 fx.store(seq, message);
             }
-            self.hand_over(consumer, Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
+            self.hand_over(
+                consumer,
+                Entry {
+                    seq,
+                    message: Arc::clone(message),
+                    returns: 0,
+                    redelivered: false,
+                },
+            );
             return Ok(());
         }
-        if self.expiry_ms(message).is_some_and(|expiry| expiry <= now.wall_ms) {
+        if self
+            .expiry_ms(message)
+            .is_some_and(|expiry| expiry <= now.wall_ms)
+        {
             fx.dead(Arc::clone(message), DeathReason::Expired);
             return Ok(());
         }
@@ -193,7 +228,12 @@ impl State {
             fx.store(seq, message);
         }
         fx.charge(weight(message));
-        self.ready.push(Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
+        self.ready.push(Entry {
+            seq,
+            message: Arc::clone(message),
+            returns: 0,
+            redelivered: false,
+        });
         self.drop_overflow(fx);
         Ok(())
     }
@@ -213,7 +253,9 @@ impl State {
             return;
         }
         while self.over_limit(0, 0) {
-            let Some(entry) = self.ready.pop_least() else { return };
+            let Some(entry) = self.ready.pop_least() else {
+                return;
+            };
             self.bury(entry, DeathReason::MaxLength, fx);
         }
     }
@@ -233,31 +275,59 @@ impl State {
     }
 
     fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
-        let Some(known) = self.consumers.known(consumer) else { return };
+        let Some(known) = self.consumers.known(consumer) else {
+            return;
+        };
         let (tag, acknowledges) = (known.spec.tag, known.spec.acknowledges);
         let (seq, returns, redelivered) = (entry.seq, entry.returns, entry.redelivered);
         let message = Arc::clone(&entry.message);
         let token = acknowledges.then(|| {
             let slot = self.unacked.insert(Unacked { entry, consumer });
-            Token { slot: u32::try_from(slot).expect("fewer than 4 billion unacked messages in a queue"), seq }
+            Token {
+                slot: u32::try_from(slot)
+                    .expect("fewer than 4 billion unacked messages in a queue"),
+                seq,
+            }
         });
-        self.consumers.hand_over(consumer, Delivery { tag, token, seq, message, returns, redelivered });
+        self.consumers.hand_over(
+            consumer,
+            Delivery {
+                tag,
+                token,
+                seq,
+                message,
+                returns,
+                redelivered,
+            },
+        );
     }
 
     /// Whether the next message may be served: not before a transaction's that took an earlier place and
     /// is still on its way to the disk, or a publisher's messages would change their order.
     fn serves(&self) -> bool {
-        let reserved = self.reserved.values().flatten().map(|entry| entry.seq).next();
-        self.ready.front().is_some_and(|entry| reserved.is_none_or(|reserved| entry.seq < reserved))
+        let reserved = self
+            .reserved
+            .values()
+            .flatten()
+            .map(|entry| entry.seq)
+            .next();
+        self.ready
+            .front()
+            .is_some_and(|entry| reserved.is_none_or(|reserved| entry.seq < reserved))
     }
 
     /// Serves consumers while there are messages for them.
     pub(super) fn dispatch(&mut self, now: Now, fx: &mut impl Effects) {
         self.expire(now, fx);
         while self.serves() {
-            let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox)) else { break };
+            let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox)) else {
+                break;
+            };
             let Some(entry) = self.ready.pop() else { break };
-            let keeps = self.consumers.known(consumer).is_some_and(|known| known.spec.acknowledges);
+            let keeps = self
+                .consumers
+                .known(consumer)
+                .is_some_and(|known| known.spec.acknowledges);
             if !keeps {
                 fx.charge(-weight(&entry.message));
             }
@@ -280,7 +350,8 @@ impl State {
         let ttl = self.arguments.message_ttl_ms;
         let gone = |entry: &Entry| {
             let meta = entry.message.meta();
-            meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms) || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
+            meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms)
+                || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
         };
         while let Some(entry) = self.ready.pop_head_if(gone) {
             self.bury(entry, DeathReason::Expired, fx);
@@ -298,15 +369,26 @@ impl State {
 
     /// Whether the delivery is outstanding.
     pub(super) fn is_outstanding(&self, token: Token) -> bool {
-        self.unacked.get(token.slot as usize).is_some_and(|unacked| unacked.entry.seq == token.seq)
+        self.unacked
+            .get(token.slot as usize)
+            .is_some_and(|unacked| unacked.entry.seq == token.seq)
     }
 
     /// Settles one delivery. Call [`State::dispatch`] and [`State::flush`] when the batch is through.
-    pub(super) fn settle(&mut self, now: Now, token: Token, outcome: Outcome, fx: &mut impl Effects) -> Result<(), NotOutstanding> {
+    pub(super) fn settle(
+        &mut self,
+        now: Now,
+        token: Token,
+        outcome: Outcome,
+        fx: &mut impl Effects,
+    ) -> Result<(), NotOutstanding> {
         if !self.is_outstanding(token) {
             return Err(NotOutstanding);
         }
-        let Unacked { mut entry, consumer } = self.unacked.remove(token.slot as usize);
+        let Unacked {
+            mut entry,
+            consumer,
+        } = self.unacked.remove(token.slot as usize);
         self.consumers.settled(consumer);
         match outcome {
             Outcome::Ack => {
@@ -321,7 +403,11 @@ impl State {
                 entry.redelivered = true;
                 if counted {
                     entry.returns = entry.returns.saturating_add(1);
-                    if self.arguments.delivery_limit.is_some_and(|limit| u64::from(entry.returns) > limit) {
+                    if self
+                        .arguments
+                        .delivery_limit
+                        .is_some_and(|limit| u64::from(entry.returns) > limit)
+                    {
                         self.bury(entry, DeathReason::DeliveryLimit, fx);
                         return Ok(());
                     }
@@ -330,7 +416,8 @@ impl State {
                     }
                 }
                 if delay_ms > 0 {
-                    self.delayed.insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
+                    self.delayed
+                        .insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
                 } else {
                     self.ready.put_back(entry);
                 }
@@ -357,12 +444,22 @@ impl State {
         for mut delivery in deliveries {
             settle_in(&mut delivery.message);
             fx.charge(weight(&delivery.message));
-            self.ready.put_back(Entry { seq: delivery.seq, message: delivery.message, returns: delivery.returns, redelivered: delivery.redelivered });
+            self.ready.put_back(Entry {
+                seq: delivery.seq,
+                message: delivery.message,
+                returns: delivery.returns,
+                redelivered: delivery.redelivered,
+            });
         }
     }
 
     /// Adds a consumer; `None` if exclusivity forbids it.
-    pub(super) fn subscribe(&mut self, now: Now, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Option<ConsumerId> {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        spec: ConsumerSpec,
+        outbox: Arc<Outbox>,
+    ) -> Option<ConsumerId> {
         if self.consumers.any_exclusive() || (spec.exclusive && self.consumers.len() > 0) {
             return None;
         }
@@ -414,8 +511,14 @@ impl State {
         while let Some(entry) = self.ready.pop() {
             held += weight(&entry.message);
         }
-        held += self.unacked.drain().map(|unacked| weight(&unacked.entry.message)).sum::<i64>();
-        let rest = std::mem::take(&mut self.delayed).into_values().chain(std::mem::take(&mut self.reserved).into_values().flatten());
+        held += self
+            .unacked
+            .drain()
+            .map(|unacked| weight(&unacked.entry.message))
+            .sum::<i64>();
+        let rest = std::mem::take(&mut self.delayed)
+            .into_values()
+            .chain(std::mem::take(&mut self.reserved).into_values().flatten());
         held += rest.map(|entry| weight(&entry.message)).sum::<i64>();
         self.reserved_len = 0;
         fx.charge(-held);
@@ -431,13 +534,25 @@ impl State {
             self.admissible(message)?;
         }
         let bytes = messages.iter().map(|message| message.size() as u64).sum();
-        let refuses = matches!(self.arguments.overflow, Overflow::RejectPublish | Overflow::RejectPublishDlx);
-        if refuses && self.over_limit(messages.len(), bytes) { Err(Refusal::Full) } else { Ok(()) }
+        let refuses = matches!(
+            self.arguments.overflow,
+            Overflow::RejectPublish | Overflow::RejectPublishDlx
+        );
+        if refuses && self.over_limit(messages.len(), bytes) {
+            Err(Refusal::Full)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives a transaction's sends their places; they are served once `commit` is on disk, or by the
     /// next dispatch if there is nothing to wait for.
-    pub(super) fn reserve(&mut self, commit: Option<CommitNumber>, messages: Vec<Arc<Message>>, fx: &mut impl Effects) {
+    pub(super) fn reserve(
+        &mut self,
+        commit: Option<CommitNumber>,
+        messages: Vec<Arc<Message>>,
+        fx: &mut impl Effects,
+    ) {
         let mut entries = Vec::with_capacity(messages.len());
         for mut message in messages {
             settle_in(&mut message);
@@ -446,7 +561,12 @@ impl State {
                 fx.store(seq, &message);
             }
             fx.charge(weight(&message));
-            entries.push(Entry { seq, message, returns: 0, redelivered: false });
+            entries.push(Entry {
+                seq,
+                message,
+                returns: 0,
+                redelivered: false,
+            });
         }
         match commit {
             // A part that only settles has nothing to show later.
@@ -470,7 +590,9 @@ impl State {
             }
             let entries = first.remove();
             self.reserved_len -= entries.len();
-            entries.into_iter().for_each(|entry| self.ready.put_back(entry));
+            entries
+                .into_iter()
+                .for_each(|entry| self.ready.put_back(entry));
         }
         self.drop_overflow(fx);
     }
@@ -489,20 +611,29 @@ impl State {
 
     /// Whether nobody has used the queue for its `x-expires`.
     pub(super) fn idle_expired(&self, now: Now) -> bool {
-        self.idle_deadline_ms().is_some_and(|deadline| deadline <= now.wall_ms)
+        self.idle_deadline_ms()
+            .is_some_and(|deadline| deadline <= now.wall_ms)
     }
 
     fn idle_deadline_ms(&self) -> Option<u64> {
         let expires = self.arguments.expires_ms?;
         // A closed queue that somebody still holds has nothing left to wait for.
-        (self.consumers.len() == 0 && !self.closed).then(|| self.idle_since_ms.saturating_add(expires))
+        (self.consumers.len() == 0 && !self.closed)
+            .then(|| self.idle_since_ms.saturating_add(expires))
     }
 
     /// When [`State::tick`] has something to do, wall clock, in ms.
     pub(super) fn next_tick_ms(&self) -> Option<u64> {
-        let expiry = self.ready.heads().filter_map(|entry| self.expiry_ms(&entry.message)).min();
+        let expiry = self
+            .ready
+            .heads()
+            .filter_map(|entry| self.expiry_ms(&entry.message))
+            .min();
         let due = self.delayed.first_key_value().map(|((due, _), _)| *due);
-        [expiry, due, self.idle_deadline_ms()].into_iter().flatten().min()
+        [expiry, due, self.idle_deadline_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn depth(&self) -> Depth {

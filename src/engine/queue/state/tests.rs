@@ -24,7 +24,10 @@ impl Effects for Outside {
         assert!(self.stored.insert(seq.0), "a place is given once");
     }
     fn settle(&mut self, seq: Seq) {
-        assert!(self.stored.remove(&seq.0), "what is settled was stored and not settled before");
+        assert!(
+            self.stored.remove(&seq.0),
+            "what is settled was stored and not settled before"
+        );
     }
     fn returned(&mut self, seq: Seq, _: u32) {
         assert!(self.stored.contains(&seq.0));
@@ -46,17 +49,41 @@ impl Effects for Outside {
 }
 
 fn now(wall_ms: u64) -> Now {
-    Now { instant: Instant::now(), wall_ms }
+    Now {
+        instant: Instant::now(),
+        wall_ms,
+    }
 }
 
 fn message(id: u64) -> Arc<Message> {
-    let address = Address { exchange: ExchangeName::default_exchange(), routing_key: RoutingKey::from_static("q") };
-    let meta = Meta { id: MessageId(id), entered_ms: 0, expires_ms: None, persistent: true, priority: None };
-    Arc::new(Message::new(Arc::new(address), meta, Encoding::Stomp, Bytes::new(), Bytes::from_static(b"body")))
+    let address = Address {
+        exchange: ExchangeName::default_exchange(),
+        routing_key: RoutingKey::from_static("q"),
+    };
+    let meta = Meta {
+        id: MessageId(id),
+        entered_ms: 0,
+        expires_ms: None,
+        persistent: true,
+        priority: None,
+    };
+    Arc::new(Message::new(
+        Arc::new(address),
+        meta,
+        Encoding::Stomp,
+        Bytes::new(),
+        Bytes::from_static(b"body"),
+    ))
 }
 
 fn spec(acknowledges: bool, prefetch: u32) -> ConsumerSpec {
-    ConsumerSpec { tag: ConsumerTag(1), acknowledges, prefetch, priority: 0, exclusive: false }
+    ConsumerSpec {
+        tag: ConsumerTag(1),
+        acknowledges,
+        prefetch,
+        priority: 0,
+        exclusive: false,
+    }
 }
 
 fn deliveries(outbox: &Outbox) -> Vec<Delivery> {
@@ -70,7 +97,10 @@ fn deliveries(outbox: &Outbox) -> Vec<Delivery> {
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<u64> {
-    deliveries.iter().map(|delivery| delivery.message.meta().id.0).collect()
+    deliveries
+        .iter()
+        .map(|delivery| delivery.message.meta().id.0)
+        .collect()
 }
 
 fn publish(state: &mut State, fx: &mut Outside, id: u64) {
@@ -80,7 +110,10 @@ fn publish(state: &mut State, fx: &mut Outside, id: u64) {
 
 #[test]
 fn a_closed_queue_wants_no_more_ticks() {
-    let arguments = QueueArguments { expires_ms: Some(10), ..QueueArguments::default() };
+    let arguments = QueueArguments {
+        expires_ms: Some(10),
+        ..QueueArguments::default()
+    };
     let mut state = State::new(arguments, true, now(0));
     assert_eq!(state.next_tick_ms(), Some(10));
     state.close(&mut Outside::default());
@@ -90,9 +123,14 @@ fn a_closed_queue_wants_no_more_ticks() {
 
 #[test]
 fn what_follows_a_transaction_waits_for_it() {
-    let (mut state, mut fx) = (State::new(QueueArguments::default(), true, now(0)), Outside::default());
+    let (mut state, mut fx) = (
+        State::new(QueueArguments::default(), true, now(0)),
+        Outside::default(),
+    );
     let outbox = Arc::new(Outbox::new(1 << 20));
-    state.subscribe(now(0), spec(true, 10), Arc::clone(&outbox)).unwrap();
+    state
+        .subscribe(now(0), spec(true, 10), Arc::clone(&outbox))
+        .unwrap();
     publish(&mut state, &mut fx, 1);
     state.reserve(Some(CommitNumber(7)), vec![message(2), message(3)], &mut fx);
     publish(&mut state, &mut fx, 4);
@@ -105,9 +143,14 @@ fn what_follows_a_transaction_waits_for_it() {
 
 #[test]
 fn a_transaction_that_only_settles_keeps_nothing_behind_it_waiting() {
-    let (mut state, mut fx) = (State::new(QueueArguments::default(), true, now(0)), Outside::default());
+    let (mut state, mut fx) = (
+        State::new(QueueArguments::default(), true, now(0)),
+        Outside::default(),
+    );
     let outbox = Arc::new(Outbox::new(1 << 20));
-    state.subscribe(now(0), spec(true, 10), Arc::clone(&outbox)).unwrap();
+    state
+        .subscribe(now(0), spec(true, 10), Arc::clone(&outbox))
+        .unwrap();
     state.reserve(Some(CommitNumber(7)), Vec::new(), &mut fx);
     publish(&mut state, &mut fx, 1);
     assert_eq!(ids(&deliveries(&outbox)), [1]);
@@ -115,9 +158,14 @@ fn a_transaction_that_only_settles_keeps_nothing_behind_it_waiting() {
 
 #[test]
 fn a_consumer_without_room_is_noted_once_however_much_it_settles() {
-    let (mut state, mut fx) = (State::new(QueueArguments::default(), true, now(0)), Outside::default());
+    let (mut state, mut fx) = (
+        State::new(QueueArguments::default(), true, now(0)),
+        Outside::default(),
+    );
     let outbox = Arc::new(Outbox::new(300));
-    state.subscribe(now(0), spec(true, 100), Arc::clone(&outbox)).unwrap();
+    state
+        .subscribe(now(0), spec(true, 100), Arc::clone(&outbox))
+        .unwrap();
     for id in 0..20 {
         publish(&mut state, &mut fx, id);
     }
@@ -126,7 +174,9 @@ fn a_consumer_without_room_is_noted_once_however_much_it_settles() {
     state.dispatch(now(0), &mut fx);
     state.flush(&mut fx);
     for delivery in first {
-        state.settle(now(0), delivery.token.unwrap(), Outcome::Ack, &mut fx).unwrap();
+        state
+            .settle(now(0), delivery.token.unwrap(), Outcome::Ack, &mut fx)
+            .unwrap();
         state.dispatch(now(0), &mut fx);
         state.flush(&mut fx);
     }
@@ -197,9 +247,18 @@ impl Bench {
 
     fn cancel(&mut self, id: ConsumerId, outbox: &Outbox) {
         self.state.cancel(now(self.time_ms), id);
-        let (held, free): (Vec<_>, Vec<_>) = deliveries(outbox).into_iter().partition(|delivery| delivery.token.is_some());
+        let (held, free): (Vec<_>, Vec<_>) = deliveries(outbox)
+            .into_iter()
+            .partition(|delivery| delivery.token.is_some());
         for delivery in held {
-            self.state.settle(now(self.time_ms), delivery.token.unwrap(), Outcome::Release, &mut self.fx).unwrap();
+            self.state
+                .settle(
+                    now(self.time_ms),
+                    delivery.token.unwrap(),
+                    Outcome::Release,
+                    &mut self.fx,
+                )
+                .unwrap();
         }
         self.state.put_back(free, &mut self.fx);
         self.flush();
@@ -209,7 +268,10 @@ impl Bench {
         let fetched = deliveries(&self.consumers[which].1);
         for delivery in fetched {
             let id = delivery.message.meta().id.0;
-            assert!(!self.done.contains(&id) && !self.held.contains_key(&id), "message {id} was delivered twice");
+            assert!(
+                !self.done.contains(&id) && !self.held.contains_key(&id),
+                "message {id} was delivered twice"
+            );
             match delivery.token {
                 Some(token) => drop(self.held.insert(id, token)),
                 None => {
@@ -228,36 +290,59 @@ impl Bench {
         match command {
             Command::Publish => {
                 let mut message = self.next_message();
-                self.state.publish(now(self.time_ms), &mut message, &mut self.fx).unwrap();
+                self.state
+                    .publish(now(self.time_ms), &mut message, &mut self.fx)
+                    .unwrap();
                 self.state.flush(&mut self.fx);
             }
             Command::Reserve(count) => {
                 self.commit += 1;
                 let messages = (0..count).map(|_| self.next_message()).collect();
-                self.state.reserve(Some(CommitNumber(self.commit)), messages, &mut self.fx);
+                self.state
+                    .reserve(Some(CommitNumber(self.commit)), messages, &mut self.fx);
                 self.flush();
             }
             Command::Reveal => {
                 self.state.reveal(CommitNumber(self.commit), &mut self.fx);
                 self.flush();
             }
-            Command::Subscribe { acknowledges, prefetch } => {
+            Command::Subscribe {
+                acknowledges,
+                prefetch,
+            } => {
                 let outbox = Arc::new(Outbox::new(500));
-                let id = self.state.subscribe(now(self.time_ms), spec(acknowledges, prefetch), Arc::clone(&outbox)).unwrap();
+                let id = self
+                    .state
+                    .subscribe(
+                        now(self.time_ms),
+                        spec(acknowledges, prefetch),
+                        Arc::clone(&outbox),
+                    )
+                    .unwrap();
                 self.consumers.push((id, outbox));
                 self.flush();
             }
             Command::Cancel(which) if !self.consumers.is_empty() => {
-                let (id, outbox) = self.consumers.swap_remove(which.index(self.consumers.len()));
+                let (id, outbox) = self
+                    .consumers
+                    .swap_remove(which.index(self.consumers.len()));
                 self.cancel(id, &outbox);
             }
-            Command::Fetch(which) if !self.consumers.is_empty() => self.fetch(which.index(self.consumers.len())),
+            Command::Fetch(which) if !self.consumers.is_empty() => {
+                self.fetch(which.index(self.consumers.len()))
+            }
             Command::Settle(which, how) if !self.held.is_empty() => {
                 let id = *which.get(&self.held.keys().copied().collect::<Vec<_>>());
                 let token = self.held.remove(&id).unwrap();
                 let outcome = match how {
-                    0 => Outcome::Requeue { counted: true, delay_ms: 0 },
-                    1 => Outcome::Requeue { counted: true, delay_ms: 30 },
+                    0 => Outcome::Requeue {
+                        counted: true,
+                        delay_ms: 0,
+                    },
+                    1 => Outcome::Requeue {
+                        counted: true,
+                        delay_ms: 30,
+                    },
                     2 => Outcome::Reject,
                     3 => Outcome::Release,
                     _ => Outcome::Ack,
@@ -265,8 +350,14 @@ impl Bench {
                 if matches!(outcome, Outcome::Ack | Outcome::Reject) {
                     self.done.insert(id);
                 }
-                self.state.settle(now(self.time_ms), token, outcome, &mut self.fx).unwrap();
-                assert_eq!(self.state.settle(now(self.time_ms), token, outcome, &mut self.fx), Err(NotOutstanding));
+                self.state
+                    .settle(now(self.time_ms), token, outcome, &mut self.fx)
+                    .unwrap();
+                assert_eq!(
+                    self.state
+                        .settle(now(self.time_ms), token, outcome, &mut self.fx),
+                    Err(NotOutstanding)
+                );
                 self.flush();
             }
             Command::Tick(ms) => {
@@ -284,19 +375,37 @@ impl Bench {
             self.cancel(id, &outbox);
         }
         for (_, token) in std::mem::take(&mut self.held) {
-            self.state.settle(now(self.time_ms), token, Outcome::Release, &mut self.fx).unwrap();
+            self.state
+                .settle(now(self.time_ms), token, Outcome::Release, &mut self.fx)
+                .unwrap();
         }
         self.state.reveal(CommitNumber(self.commit), &mut self.fx);
         self.time_ms += 1_000;
         self.state.tick(now(self.time_ms), &mut self.fx);
         let outbox = Arc::new(Outbox::new(usize::MAX));
-        let id = self.state.subscribe(now(self.time_ms), spec(true, u32::MAX), Arc::clone(&outbox)).unwrap();
+        let id = self
+            .state
+            .subscribe(now(self.time_ms), spec(true, u32::MAX), Arc::clone(&outbox))
+            .unwrap();
         self.flush();
         let rest = deliveries(&outbox);
-        let expected: Vec<u64> = (1..=self.published).filter(|id| !self.done.contains(id)).collect();
-        assert_eq!(ids(&rest), expected, "nothing lost, doubled or out of order");
+        let expected: Vec<u64> = (1..=self.published)
+            .filter(|id| !self.done.contains(id))
+            .collect();
+        assert_eq!(
+            ids(&rest),
+            expected,
+            "nothing lost, doubled or out of order"
+        );
         for delivery in rest {
-            self.state.settle(now(self.time_ms), delivery.token.unwrap(), Outcome::Ack, &mut self.fx).unwrap();
+            self.state
+                .settle(
+                    now(self.time_ms),
+                    delivery.token.unwrap(),
+                    Outcome::Ack,
+                    &mut self.fx,
+                )
+                .unwrap();
         }
         self.state.cancel(now(self.time_ms), id);
     }
