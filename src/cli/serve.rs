@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -201,42 +201,52 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
 
 /// Looks at the free disk space now and then: below the limit publishers are refused, consumers go on.
 async fn watch_disk(broker: Arc<Broker>, directory: PathBuf, disk: config::Disk) {
-    let reserve = storage::Reserve::new(&directory, disk.reserve);
+    let watch = Arc::new((
+        broker,
+        directory.clone(),
+        storage::Reserve::new(&directory, disk.reserve),
+    ));
     loop {
-        let available = storage::available_bytes(&directory);
-        let low = match &available {
-            Ok(available) => *available < disk.free_limit,
-            Err(error) => {
-                warn!(%error, "cannot tell how much disk space is free");
-                false
-            }
-        };
-        if low != broker.core().is_disk_low() {
-            broker.core().set_disk_low(low);
-            let available = available.unwrap_or_default();
-            if low {
-                error!(
-                    available,
-                    limit = disk.free_limit,
-                    "disk space is low: publishers are refused until there is room"
-                );
-            } else {
-                info!(
-                    available,
-                    limit = disk.free_limit,
-                    "there is disk space again"
-                );
-            }
-        }
-        let kept = if low {
-            reserve.release()
-        } else {
-            reserve.fill()
-        };
-        if let Err(error) = kept {
-            warn!(%error, "the disk reserve could not be changed");
+        let watch = Arc::clone(&watch);
+        let limit = disk.free_limit;
+        // The file system may take its time, and the reserve is many bytes to write.
+        let look =
+            tokio::task::spawn_blocking(move || look_at_disk(&watch.0, &watch.1, &watch.2, limit));
+        if look.await.is_err() {
+            return;
         }
         tokio::time::sleep(LOOK_AT_DISK_EVERY).await;
+    }
+}
+
+fn look_at_disk(broker: &Broker, directory: &Path, reserve: &storage::Reserve, limit: u64) {
+    let available = storage::available_bytes(directory);
+    let low = match &available {
+        Ok(available) => *available < limit,
+        Err(error) => {
+            warn!(%error, "cannot tell how much disk space is free");
+            false
+        }
+    };
+    if low != broker.core().is_disk_low() {
+        broker.core().set_disk_low(low);
+        let available = available.unwrap_or_default();
+        if low {
+            error!(
+                available,
+                limit, "disk space is low: publishers are refused until there is room"
+            );
+        } else {
+            info!(available, limit, "there is disk space again");
+        }
+    }
+    let kept = if low {
+        reserve.release()
+    } else {
+        reserve.fill()
+    };
+    if let Err(error) = kept {
+        warn!(%error, "the disk reserve could not be changed");
     }
 }
 

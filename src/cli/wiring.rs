@@ -1,5 +1,7 @@
 //! From the configuration to the options of each floor.
 
+use std::time::Duration;
+
 use millpond_protocol::stomp;
 
 use crate::config::{self, Config};
@@ -12,6 +14,9 @@ use crate::engine::memory::MemoryLimit;
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
 use crate::storage::{DirectoryOptions, JournalOptions, SledOptions};
+
+/// The least time a closing connection has to fetch what is owed to it.
+const CLOSE_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
 /// The options of the store.
 pub(super) fn directory(config: &Config) -> DirectoryOptions {
@@ -124,9 +129,12 @@ fn exchange(name: &str) -> Result<ExchangeName, String> {
 
 /// How connections are driven.
 pub(super) fn driver(config: &Config) -> DriverOptions {
+    // However soon the broker itself wants to be gone (it cuts connections off then), a client that leaves
+    // or is told to has time to fetch what is owed to it.
+    let close_timeout = config.shutdown.drain_timeout.max(CLOSE_TIMEOUT_MIN);
     DriverOptions {
         write_bytes: config.limits.write_bytes,
-        close_timeout: config.shutdown.drain_timeout,
+        close_timeout,
     }
 }
 
@@ -174,7 +182,7 @@ pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
         default_prefetch: u32::try_from(dialect.default_prefetch).unwrap_or(u32::MAX),
         errors,
         argument_mismatch: match dialect.argument_mismatch {
-            config::ArgumentMismatch::Error => Mismatch::Error,
+            config::ArgumentMismatch::Error => Mismatch::ErrorIfGiven,
             config::ArgumentMismatch::UseExisting => Mismatch::UseExisting,
         },
         outbox_bytes: limits.outbox_bytes,

@@ -30,7 +30,7 @@ pub enum Woken {
     Done,
     /// More waits than there was room for.
     More,
-    /// The connection has to end: a promise was broken.
+    /// The connection has to end: a promise was broken, or an ERROR had to be sent that ends it.
     Close,
 }
 

@@ -313,3 +313,170 @@ async fn whoever_asks_for_a_wake_up_while_the_session_looks_gets_one() {
         super::Session::on_wake(&mut session, 1000, &mut super::Output::default());
     }
 }
+
+#[tokio::test]
+async fn a_named_queue_keeps_what_other_subscriptions_bound_to_it() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    for (id, topic) in [(0, "a"), (1, "b")] {
+        client.carried_out(&format!("SUBSCRIBE\nid:{id}\ndestination:/topic/{topic}\nx-queue-name:mine\ndurable:true\n\n")).await;
+    }
+    for topic in ["a", "b"] {
+        client
+            .send(&format!("SEND\ndestination:/topic/{topic}\n\nx"))
+            .await;
+        assert_eq!(
+            header(&client.frame().await, "destination"),
+            format!("/topic/{topic}")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_durable_subscription_with_another_filter_means_that_one() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    for filter in ["red", "blue"] {
+        client
+            .carried_out(&format!(
+                "SUBSCRIBE\nid:0\ndestination:/topic/a\ndurable:true\nfilter-tags:{filter}\n\n"
+            ))
+            .await;
+        client.carried_out("UNSUBSCRIBE\nid:0\n\n").await;
+    }
+    client
+        .carried_out("SUBSCRIBE\nid:0\ndestination:/topic/a\ndurable:true\nfilter-tags:blue\n\n")
+        .await;
+    for tags in ["red", "blue"] {
+        client
+            .send(&format!(
+                "SEND\ndestination:/topic/a\ntags:{tags}\n\n{tags}"
+            ))
+            .await;
+    }
+    assert_eq!(header(&client.frame().await, "tags"), "blue");
+}
+
+#[tokio::test]
+async fn a_subscription_that_cannot_be_bound_leaves_no_queue_behind() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    client
+        .send(&format!(
+            "SUBSCRIBE\nid:0\ndestination:/topic/{}\n\n",
+            "x".repeat(300)
+        ))
+        .await;
+    assert!(client.frame().await.contains("code:invalid_destination\n"));
+    client.carried_out("BEGIN\ntransaction:t\n\n").await;
+    assert_eq!(
+        server
+            .broker
+            .vhost(&VhostName::root())
+            .unwrap()
+            .queues()
+            .len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_subscriber_that_asks_for_nothing_special_takes_the_queue_as_it_is() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    client
+        .carried_out("SEND\ndestination:/queue/capped\nx-max-length:5\n\nx")
+        .await;
+    client
+        .carried_out("SUBSCRIBE\nid:0\ndestination:/queue/capped\n\n")
+        .await;
+    client
+        .send("SUBSCRIBE\nid:1\ndestination:/queue/capped\nx-max-length:6\n\n")
+        .await;
+    let mut error = client.frame().await;
+    while error.starts_with("MESSAGE\n") {
+        error = client.frame().await;
+    }
+    assert!(
+        error.contains("message:precondition_failed\n") && error.contains("x-max-length"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_send_to_a_deleted_queue_makes_it_anew() {
+    let server = Server::start();
+    let (mut publisher, mut consumer) = (server.client().await, server.client().await);
+    consumer
+        .carried_out("SUBSCRIBE\nid:0\ndestination:/queue/q\nauto-delete:true\n\n")
+        .await;
+    publisher
+        .carried_out("SEND\ndestination:/queue/q\n\nx")
+        .await;
+    assert!(consumer.frame().await.starts_with("MESSAGE\n"));
+    // The last consumer takes the queue along; the publisher remembers where it sent to.
+    consumer.carried_out("UNSUBSCRIBE\nid:0\n\n").await;
+    assert_eq!(
+        server
+            .broker
+            .vhost(&VhostName::root())
+            .unwrap()
+            .queues()
+            .len(),
+        0
+    );
+    publisher
+        .carried_out("SEND\ndestination:/queue/q\nmandatory:true\n\nagain")
+        .await;
+    consumer
+        .send("SUBSCRIBE\nid:0\ndestination:/queue/q\n\n")
+        .await;
+    assert!(consumer.frame().await.ends_with("again"));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_makes_room_for_the_message_behind_it() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let arguments = "x-max-length:1\nx-overflow:reject-publish\n";
+    client
+        .carried_out(&format!("SEND\ndestination:/queue/q\n{arguments}\n1"))
+        .await;
+    client
+        .send("SUBSCRIBE\nid:0\ndestination:/queue/q\nack:client-individual\nprefetch-count:1\n\n")
+        .await;
+    let first = client.frame().await;
+    client.carried_out("SEND\ndestination:/queue/q\n\n2").await;
+    let both = format!(
+        "ACK\nid:{}\n\n\0SEND\ndestination:/queue/q\nreceipt:3\n\n3",
+        header(&first, "ack")
+    );
+    client.send(&both).await;
+    let answers = [client.frame().await, client.frame().await];
+    assert!(
+        answers.iter().any(|frame| frame.starts_with("RECEIPT\n")),
+        "{answers:?}"
+    );
+}
+
+#[tokio::test]
+async fn subscriptions_that_come_and_go_leave_nothing_behind() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    for _ in 0..100 {
+        client
+            .carried_out("SUBSCRIBE\nid:0\ndestination:/topic/a\n\n")
+            .await;
+        client.carried_out("UNSUBSCRIBE\nid:0\n\n").await;
+    }
+    assert_eq!(
+        server
+            .broker
+            .vhost(&VhostName::root())
+            .unwrap()
+            .queues()
+            .len(),
+        0
+    );
+    assert_eq!(server.broker.core().memory.used(), 0);
+}

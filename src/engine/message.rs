@@ -154,6 +154,15 @@ impl Message {
         message
     }
 
+    /// The same for one that is not handed over in this turn: it does not keep a read buffer alive.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        if self.size() < OWN_BUFFER {
+            self.compact();
+        }
+        self
+    }
+
     /// With the publisher's relative expiration (ms), which dead-lettering keeps as `original-expiration`.
     #[must_use]
     pub fn with_expiration(mut self, expiration_ms: Option<u64>) -> Self {

@@ -1,6 +1,6 @@
 //! Transactions: sends and settlements that take effect together or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::delivery::{Outcome, Token};
@@ -85,13 +85,14 @@ impl Transaction {
                 }
             }
         }
+        let mut settled = HashSet::with_capacity(self.settlements.len());
         for (queue, token, outcome) in self.settlements.drain(..) {
             let id = queue.id();
+            if !settled.insert((id, token)) {
+                return Err(EngineError::NotOutstanding);
+            }
             part(&mut parts, queue);
             if let Some(part) = parts.get_mut(&id) {
-                if part.settlements.iter().any(|(known, _)| *known == token) {
-                    return Err(EngineError::NotOutstanding);
-                }
                 part.settlements.push((token, outcome));
             }
         }

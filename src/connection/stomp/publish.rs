@@ -241,6 +241,8 @@ impl LoggedIn {
         frame: &Frame,
         destination: &[u8],
     ) -> Result<Plan, StompError> {
+        // Before the look at what is there: if that changes meanwhile, the plan is made again next time.
+        let version = self.vhost.version();
         let address = |exchange: &ExchangeName, key: Bytes| {
             routing_key(key).map(|routing_key| Address {
                 exchange: exchange.compact(),
@@ -304,8 +306,7 @@ impl LoggedIn {
             address: Arc::new(address),
             queue,
         };
-        self.plans
-            .remember(self.vhost.version(), destination, &plan);
+        self.plans.remember(version, destination, &plan);
         Ok(plan)
     }
 }

@@ -78,6 +78,10 @@ impl LoggedIn {
             self.vhost
                 .declare_queue(turn, &self.principal, &name, &spec, Mismatch::Error);
         let queue = declared.map_err(|error| from_engine(&error))?.queue;
+        if let Err(error) = self.principal.check_read(&queue) {
+            self.vhost.delete_exclusive(turn, &queue);
+            return Err(from_engine(&error));
+        }
         let tag = self.subscriptions.next_tag();
         let spec = ConsumerSpec {
             tag,

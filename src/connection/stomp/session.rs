@@ -367,10 +367,11 @@ impl StompSession {
         if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
             return Ok(());
         }
-        client.publisher.publish(turn, &mut batch.messages);
+        // Settlements first: what they free may be the room that a message behind them needs.
         for (queue, settlements) in batch.settlements.drain() {
             queue.settle(turn, &settlements);
         }
+        client.publisher.publish(turn, &mut batch.messages);
         let mut receipts = std::mem::take(&mut batch.receipts);
         let mut refused = Vec::new();
         for (fate, sent) in batch.messages.drain_fates().zip(batch.sends.drain(..)) {
@@ -647,8 +648,9 @@ impl Session for StompSession {
             }
         }
         client.taken = taken;
+        let mut closes = false;
         for tag in cancelled {
-            self.on_cancelled(tag, output);
+            closes |= self.on_cancelled(tag, output);
         }
         if !stalled.is_empty() {
             self.turn(|_, turn| {
@@ -656,6 +658,9 @@ impl Session for StompSession {
                     queue.extend(turn, *consumer);
                 }
             });
+        }
+        if closes {
+            return Woken::Close;
         }
         let more = encoded >= room || !stalled.is_empty();
         if more && !self.outbox.is_empty() {
@@ -743,14 +748,20 @@ impl Session for StompSession {
 }
 
 impl StompSession {
-    /// A queue was deleted under its consumer.
-    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) {
+    /// A queue was deleted under its consumer. Says whether the connection ends with it.
+    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) -> bool {
         let Some(client) = &mut self.client else {
-            return;
+            return false;
         };
         let Some(subscription) = client.subscriptions.remove(tag) else {
-            return;
+            return false;
         };
+        client
+            .exclusive
+            .retain(|queue| queue.id() != subscription.queue.id());
+        client
+            .reply_queues
+            .retain(|_, queue| queue.id() != subscription.queue.id());
         let error = StompError::new(
             "Server cancelled subscription",
             "subscription_cancelled",
@@ -766,13 +777,18 @@ impl StompSession {
             None,
             &[("subscription", &name)],
         );
+        error.closes(self.options.errors)
     }
 }
 
 impl LoggedIn {
     /// The connection is gone: consumers leave, and what they hold goes back to its queues.
     fn close(&mut self, turn: &mut Turn<'_>, counted: bool) {
-        let unwritten = self.take_unwritten(u64::MAX, |_| true);
+        let mut unwritten = self.take_unwritten(u64::MAX, |_| true);
+        for delivery in unwritten.iter_mut().flat_map(|(_, deliveries)| deliveries) {
+            // Encoded, and perhaps a part of it or all is with the client.
+            delivery.redelivered = true;
+        }
         let ended: Vec<_> = self.subscriptions.drain().collect();
         for (_, subscription) in &ended {
             // First all of them leave, so that nothing given back comes round again.

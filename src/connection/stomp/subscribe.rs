@@ -19,8 +19,11 @@ use crate::engine::delivery::ConsumerTag;
 use crate::engine::error::EngineError;
 use crate::engine::filter::TagFilter;
 use crate::engine::name::{ExchangeName, QueueName};
-use crate::engine::queue::{ConsumerSpec, Durability, LocalQueue, Queue, QueueSpec};
+use crate::engine::queue::{ConsumerId, ConsumerSpec, Durability, LocalQueue, Queue, QueueSpec};
 use crate::engine::turn::Turn;
+
+/// How often a SUBSCRIBE looks for a queue that is deleted under it.
+const SUBSCRIBE_ATTEMPTS: u32 = 10;
 
 /// What a SUBSCRIBE asks for, read once.
 struct Wish {
@@ -186,13 +189,12 @@ impl LoggedIn {
             .closing());
         }
         self.check_subscription_count()?;
-        let (queue, deletable) = self.queue_for(turn, &wish)?;
+        let tag = self.subscriptions.next_tag();
         let prefetch = if wish.prefetch == 0 {
             self.options.unsettled_max
         } else {
             wish.prefetch.min(self.options.unsettled_max)
         };
-        let tag = self.subscriptions.next_tag();
         let spec = ConsumerSpec {
             tag,
             acknowledges: wish.ack != AckMode::Auto,
@@ -200,9 +202,7 @@ impl LoggedIn {
             priority: wish.priority,
             exclusive: wish.exclusive,
         };
-        let consumer = queue
-            .subscribe(turn, spec, Arc::clone(&self.outbox))
-            .map_err(|error| from_engine(&error))?;
+        let (queue, deletable, consumer) = self.consume(turn, &wish, &spec)?;
         let id = match &wish.key {
             SubscriptionKey::Id(id) => Some(id.as_ref()),
             SubscriptionKey::Destination(_) => None,
@@ -229,6 +229,27 @@ impl LoggedIn {
         Ok(())
     }
 
+    /// Finds or makes the queue, and consumes from it.
+    fn consume(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wish: &Wish,
+        spec: &ConsumerSpec,
+    ) -> Result<(Arc<LocalQueue>, bool, ConsumerId), StompError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (queue, deletable) = self.queue_for(turn, wish)?;
+            match queue.subscribe(turn, spec.clone(), Arc::clone(&self.outbox)) {
+                Ok(consumer) => return Ok((queue, deletable, consumer)),
+                // Its last consumer left between the two, and took it along: the next look finds none, or
+                // makes a new one.
+                Err(EngineError::NotFound { .. }) if attempts < SUBSCRIBE_ATTEMPTS => {}
+                Err(error) => return Err(from_engine(&error)),
+            }
+        }
+    }
+
     /// The queue to consume from, and whether UNSUBSCRIBE with `durable:true` deletes it.
     fn queue_for(
         &mut self,
@@ -245,7 +266,7 @@ impl LoggedIn {
                         Durability::Durable
                     },
                     exclusive: private.then_some(self.principal.owner),
-                    auto_delete: wish.auto_delete.unwrap_or(private),
+                    auto_delete: self.auto_delete(wish, name, private),
                     arguments: wish.arguments.clone(),
                 };
                 let queue = self.declare(turn, name, &spec)?;
@@ -283,6 +304,12 @@ impl LoggedIn {
                 "'/temp-queue' is not a destination to SUBSCRIBE to: name it in the 'reply-to' of a SEND, and the replies come by themselves\n",
             )),
         }
+    }
+
+    /// Whether the queue is to go with its last consumer: as asked, or else as the queue of that name has it.
+    fn auto_delete(&self, wish: &Wish, name: &QueueName, otherwise: bool) -> bool {
+        let known = || self.vhost.queue(name).map(|queue| queue.spec().auto_delete);
+        wish.auto_delete.or_else(known).unwrap_or(otherwise)
     }
 
     fn declare(
@@ -327,10 +354,15 @@ impl LoggedIn {
                 Durability::Transient
             },
             exclusive: (!durable).then_some(self.principal.owner),
-            auto_delete: wish.auto_delete.unwrap_or(!durable),
+            auto_delete: self.auto_delete(wish, &name, !durable),
             arguments: wish.arguments.clone(),
         };
-        // Before anything is made: what may not be bound need not be declared.
+        // Before anything is made: what may not or cannot be bound need not be declared.
+        let mut binding = Binding::new(binding_key(key.clone())?.compact(), Arguments::default())
+            .map_err(|error| invalid("Invalid header", format!("{error}\n")))?;
+        if let Some(filter) = &wish.filter {
+            binding = binding.with_filter(filter.clone());
+        }
         self.vhost
             .check_bind(&self.principal, exchange, &name, &key)
             .map_err(|error| from_engine(&error))?;
@@ -338,14 +370,13 @@ impl LoggedIn {
         self.principal
             .check_read(&queue)
             .map_err(|error| from_engine(&error))?;
-        let mut binding = Binding::new(binding_key(key)?.compact(), Arguments::default())
-            .map_err(|error| invalid("Invalid header", format!("{error}\n")))?;
-        if let Some(filter) = &wish.filter {
-            binding = binding.with_filter(filter.clone());
-        }
-        let bound = self
-            .vhost
-            .bind_only(turn, &self.principal, exchange, &queue, binding);
+        // A durable subscription means what it said last. A queue that the client named may be bound for
+        // other subscriptions too: only another filter for the same key is replaced.
+        let (named, bound_key) = (wish.queue_name.is_some(), binding.key().clone());
+        let replaced = |other: &Binding| !named || *other.key() == bound_key;
+        let bound =
+            self.vhost
+                .bind_instead(turn, &self.principal, exchange, &queue, binding, replaced);
         bound.map_err(|error| from_engine(&error))?;
         Ok(queue)
     }
@@ -450,6 +481,11 @@ impl LoggedIn {
             }
         }
         self.end(turn, tag, &subscription);
+        if subscription.queue.spec().auto_delete {
+            // It is gone, or goes with its last consumer.
+            self.exclusive
+                .retain(|queue| queue.id() != subscription.queue.id());
+        }
         Ok(tag)
     }
 

@@ -123,7 +123,10 @@ impl Transactions {
         receipt: Option<Bytes>,
     ) -> Result<(), StompError> {
         let open = self.add(name, send.message.size())?;
-        open.sends.push(send);
+        open.sends.push(Send {
+            message: send.message.kept(),
+            ..send
+        });
         open.receipts.extend(receipt);
         Ok(())
     }

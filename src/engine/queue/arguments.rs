@@ -215,7 +215,8 @@ fn described(value: Option<&Value>) -> String {
 
 /// Checks that a redeclaration asks for the queue that is there.
 ///
-/// Only arguments this broker knows are compared; whole numbers of any width are one type, and a
+/// Only arguments this broker knows are compared, and unless the declaration is to be `complete` only those
+/// it gives; whole numbers of any width are one type, and a
 /// missing `x-queue-type` is classic.
 ///
 /// # Errors
@@ -225,6 +226,7 @@ pub(super) fn check_equivalent(
     vhost: &VhostName,
     declared: &Arguments,
     received: &Arguments,
+    complete: bool,
 ) -> Result<(), EngineError> {
     for name in KNOWN {
         let (current, asked) = (declared.value(name), received.value(name));
@@ -243,6 +245,7 @@ pub(super) fn check_equivalent(
                     || (a.as_text().is_some() && a.as_text() == b.as_text())
             }
             (None, None) => true,
+            (Some(_), None) if !complete => true,
             _ => classic(current) && classic(asked),
         };
         if !same {
@@ -350,7 +353,8 @@ mod tests {
                 &table(&[
                     ("x-message-ttl", Value::from(60_000_i64)),
                     ("x-free", Value::from(1))
-                ])
+                ]),
+                true
             ),
             Ok(())
         );
@@ -359,6 +363,7 @@ mod tests {
             &vhost,
             &declared,
             &table(&[("x-message-ttl", Value::from(30_000_i64))]),
+            false,
         )
         .unwrap_err();
         assert_eq!(
@@ -366,10 +371,14 @@ mod tests {
             "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'signedint' but current is the value '60000' of type 'signedint'"
         );
         assert!(
-            check_equivalent(&queue, &vhost, &declared, &table(&[]))
+            check_equivalent(&queue, &vhost, &declared, &table(&[]), true)
                 .unwrap_err()
                 .to_string()
                 .contains("received none")
+        );
+        assert_eq!(
+            check_equivalent(&queue, &vhost, &declared, &table(&[]), false),
+            Ok(())
         );
     }
 }

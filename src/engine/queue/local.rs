@@ -318,11 +318,16 @@ impl LocalQueue {
         self.enter(turn, |state, _, _| state.hold(outbox))
     }
 
-    /// Checks a redeclaration against what is there.
+    /// Checks a redeclaration against what is there: the properties, and the arguments given, or all of
+    /// them if it is to be `complete`.
     ///
     /// # Errors
-    /// `ResourceLocked` for another connection's exclusive queue, `Inequivalent` for a difference.
-    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec) -> Result<(), EngineError> {
+    /// `Inequivalent` for a difference.
+    pub(in crate::engine) fn check_equivalent(
+        &self,
+        asked: &QueueSpec,
+        complete: bool,
+    ) -> Result<(), EngineError> {
         let differs = |argument: &str, received: bool, current: bool| {
             arguments::inequivalent(
                 &self.name,
@@ -355,6 +360,7 @@ impl LocalQueue {
             &self.vhost_name,
             &self.spec.arguments,
             &asked.arguments,
+            complete,
         )
     }
 

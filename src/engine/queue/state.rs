@@ -209,11 +209,9 @@ impl State {
             && let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox))
         {
             let seq = self.take_seq();
-            if self.stored(message) {
-                fx.store(seq, message);
-            }
             let known = self.consumers.known(consumer);
             if known.is_some_and(|known| known.spec.acknowledges) {
+                // Before the log shares it: all queues of a fan-out then name one payload.
                 settle_in(message);
                 fx.charge(weight(message));
             }
@@ -299,7 +297,7 @@ impl State {
 
     /// Whether publishers have to pause now.
     pub(super) fn holds(&self) -> bool {
-        self.arguments.overflow == Overflow::Block && self.is_full() && !self.closed
+        self.arguments.overflow == Overflow::Block && self.is_full()
     }
 
     fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
@@ -452,7 +450,8 @@ impl State {
         }
     }
 
-    /// Takes deliveries under auto-ack back that may not have reached the client.
+    /// Takes deliveries under auto-ack back that did not reach the client, or may not have; the latter are
+    /// marked as redelivered already.
     pub(super) fn put_back(&mut self, deliveries: Vec<Delivery>, fx: &mut impl Effects) {
         if self.closed {
             return;
@@ -589,6 +588,8 @@ impl State {
             });
         }
         match commit {
+            // A part that only settles has nothing to show later.
+            _ if entries.is_empty() => {}
             Some(commit) => {
                 self.reserved_len += entries.len();
                 self.reserved_bytes += entries

@@ -112,22 +112,24 @@ impl Vhost {
         self.exchange(exchange).map(|_| ())
     }
 
-    /// Makes `binding` the only one from the exchange to the queue: what a subscription asks for now.
+    /// Binds a queue to an exchange, in place of its bindings to that exchange that `replaced` names.
     ///
     /// # Errors
     /// As [`Vhost::bind`].
-    pub fn bind_only(
+    pub fn bind_instead(
         &self,
         turn: &mut Turn<'_>,
         who: &Principal,
         exchange: &ExchangeName,
         queue: &Arc<LocalQueue>,
         binding: Binding,
+        replaced: impl Fn(&Binding) -> bool,
     ) -> Result<(), EngineError> {
+        let goes = |other: &Binding| *other != binding && replaced(other);
         let others = self.bindings(exchange, queue);
         self.bind(turn, who, exchange, queue, binding.clone())?;
-        if others.iter().any(|other| *other != binding) {
-            self.unbind(turn, who, exchange, queue, |other| *other != binding)?;
+        if others.iter().any(goes) {
+            self.unbind(turn, who, exchange, queue, goes)?;
         }
         Ok(())
     }

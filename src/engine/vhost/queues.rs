@@ -19,6 +19,8 @@ pub enum Mismatch {
     /// Refuse, naming the argument and both values.
     #[default]
     Error,
+    /// Refuse an argument that is given and differs; what is not given is as the queue has it.
+    ErrorIfGiven,
     /// Take the queue as it is.
     UseExisting,
 }
@@ -128,8 +130,10 @@ impl Vhost {
         mismatch: Mismatch,
     ) -> Result<Declared, EngineError> {
         self.check_owner(&queue, who)?;
-        if mismatch == Mismatch::Error {
-            queue.check_equivalent(spec)?;
+        match mismatch {
+            Mismatch::Error => queue.check_equivalent(spec, true)?,
+            Mismatch::ErrorIfGiven => queue.check_equivalent(spec, false)?,
+            Mismatch::UseExisting => {}
         }
         queue.touch(turn);
         Ok(Declared {
