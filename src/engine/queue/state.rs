@@ -215,6 +215,9 @@ impl State {
                 settle_in(message);
                 fx.charge(weight(message));
             }
+            if self.stored(message) {
+                fx.store(seq, message);
+            }
             self.hand_over(
                 consumer,
                 Entry {
