@@ -95,6 +95,23 @@ async fn the_same_arguments_find_the_queue_again() {
 }
 
 #[tokio::test]
+async fn a_subscribe_without_arguments_takes_the_queue_as_it_is() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    send(
+        &mut peer,
+        "plain",
+        "x-max-length:5\nx-message-ttl:60000\n",
+        "x",
+    )
+    .await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/plain\nx-max-length:5")
+        .await;
+    assert_eq!(peer.text().await, "x");
+    peer.ask("SUBSCRIBE\nid:t\ndestination:/queue/plain").await;
+}
+
+#[tokio::test]
 async fn an_existing_queue_can_be_used_whatever_is_asked_if_so_configured() {
     let broker = Setup::stomp(|options| {
         options.argument_mismatch = millpond::engine::vhost::Mismatch::UseExisting
