@@ -22,7 +22,7 @@ const OPEN: &str = "MILLPOND_TEST_OPEN";
 const DEATH: &str = "MILLPOND_TEST_DEATH";
 /// Far more than any open takes; a hang must fail the test rather than stop it.
 const PATIENCE: Duration = Duration::from_secs(120);
-const FLIPS: u64 = 40;
+const FLIPS: u64 = 24;
 const MESSAGES: u64 = 6000;
 const LEN: u64 = 4000;
 

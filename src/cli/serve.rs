@@ -161,21 +161,22 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
     let memory = Arc::new(Memory::new(wiring::memory(config)));
     let accept_data_loss = config.storage.accept_data_loss;
     let opened = tokio::task::spawn_blocking(move || {
-        let (journal, recovered) =
+        let (journal, mut recovered) =
             storage::open_directory(&directory, options).map_err(Failure::running)?;
-        for loss in &recovered.losses {
-            error!("{loss}");
-        }
-        if !recovered.losses.is_empty() && !accept_data_loss {
-            return Err(Failure::running(
-                "the store has lost messages (the lines above say which). Restore it from a backup, or start once with --accept-data-loss to go on without them",
-            ));
+        let written_off = if accept_data_loss {
+            std::mem::take(&mut recovered.losses)
+        } else {
+            Vec::new()
+        };
+        for loss in &written_off {
+            error!(%loss, "going on without what is lost");
         }
         let clean = recovered.clean;
         let access = Access::new(access).map_err(Failure::usage)?;
         let (broker, restored) =
             Broker::open(journal, recovered, &vhosts, access, memory, Clock::system())
                 .map_err(Failure::running)?;
+        broker.write_off(&written_off);
         info!(
             queues = restored.queues,
             messages = restored.messages,

@@ -17,10 +17,10 @@ use super::memory::Memory;
 use super::message::MessageId;
 use super::name::VhostName;
 use super::outbox::Outbox;
-use super::queue::{Durability, LocalQueue, QueueArguments, QueueSpec};
+use super::queue::{Durability, LocalQueue, Queue, QueueArguments, QueueSpec};
 use super::turn::Turn;
 use super::vhost::{ExchangeSpec, Vhost};
-use crate::storage::{Journal, QueueId, Recovered};
+use crate::storage::{Journal, Loss, QueueId, Recovered};
 
 /// What all vhosts share.
 pub struct Core {
@@ -115,11 +115,12 @@ pub struct Restored {
 }
 
 impl Broker {
-    /// A broker with the vhosts given, and with everything that recovery found.
+    /// A broker with the vhosts given, and with everything that recovery found. A queue that lost
+    /// something is quarantined, the others are served.
     ///
     /// # Errors
-    /// A sentence, if a definition or message on disk cannot be read: the broker must not start and
-    /// pretend that it was never there.
+    /// A sentence, if a definition or message on disk cannot be read, or it is not known what is lost:
+    /// the broker must not start and pretend that it was never there.
     pub fn open(
         journal: Journal,
         recovered: Recovered,
@@ -146,6 +147,17 @@ impl Broker {
             .entry(name.clone())
             .or_insert_with(|| Vhost::new(name.compact(), Arc::clone(&self.core)));
         Arc::clone(entry.value())
+    }
+
+    /// Goes on without what is lost: it is not looked for again.
+    pub fn write_off(&self, losses: &[Loss]) {
+        let mut turn = Turn::begin(&self.core);
+        for loss in losses {
+            if let Loss::Messages { queue, first, last } = loss {
+                turn.write_off(*queue, *first, *last);
+            }
+        }
+        turn.finish();
     }
 
     /// Starts the vhosts' tasks. Call it inside a runtime.
@@ -302,10 +314,26 @@ impl Broker {
         };
         for (id, contents) in recovered.queues {
             let Some(queue) = queues.get(&id.0) else {
+                // Deleted, but not to the end.
+                turn.forget(id);
                 continue;
             };
             restored.messages += contents.messages.len();
             queue.recover(&mut turn, contents, !recovered.clean)?;
+        }
+        for loss in &recovered.losses {
+            let queue = match loss {
+                Loss::Messages { queue, .. } | Loss::Settled { queue } => queues.get(&queue.0),
+                Loss::Commits { .. } | Loss::Checkpoint { .. } => {
+                    return Err(format!(
+                        "{loss}. Restore the data directory from a backup, or start once with --accept-data-loss to go on without what is lost"
+                    ));
+                }
+            };
+            if let Some(queue) = queue {
+                tracing::error!(queue = %queue.name(), %loss, "queue quarantined: the others are served");
+                queue.quarantine(loss.to_string());
+            }
         }
         turn.finish();
         Ok(restored)

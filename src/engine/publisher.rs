@@ -116,7 +116,7 @@ impl Publisher {
                         }
                     }
                 }
-                Err(error) => item.fate = Fate::Refused(error),
+                Err(error) => item.fate = Fate::Refused(Box::new(error)),
             }
         }
         groups.publish(turn, batch);

@@ -9,7 +9,7 @@ use super::dead_letter::{self, Letter};
 use super::definition::Definition;
 use super::outbox::Outbox;
 use super::queue::LocalQueue;
-use crate::storage::{CommitNumber, QueueId, Unit, Waiter};
+use crate::storage::{CommitNumber, QueueId, Seq, Unit, Waiter};
 
 /// A turn: the caller's view of now, its unit of the log, and what is left to do when locks are free.
 ///
@@ -91,6 +91,11 @@ impl<'a> Turn<'a> {
     /// Deletes an auto-delete queue that lost its last consumer, at the end of the turn.
     pub(super) fn unused(&mut self, queue: Arc<LocalQueue>) {
         self.unused.push(queue);
+    }
+
+    /// Settles messages that are lost.
+    pub(super) fn write_off(&mut self, queue: QueueId, first: Seq, last: Seq) {
+        self.unit().settle(queue, first, last);
     }
 
     /// The promise for everything done so far: the commit it will be part of, or `None` if nothing

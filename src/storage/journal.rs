@@ -43,7 +43,7 @@ impl Default for JournalOptions {
             backlog_limit_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
-            checkpoint_dead_bytes: 16 << 20,
+            checkpoint_dead_bytes: 32 << 20,
             marker_interval: Duration::from_secs(1),
         }
     }

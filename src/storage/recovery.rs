@@ -277,9 +277,7 @@ fn load_checkpoint(
                 }
                 _ => None,
             },
-            Owner::Queue(queue) => {
-                QueueState::read(&content).map(|state| drop(queues.insert(queue, state)))
-            }
+            Owner::Queues(_) => checkpoint::read_group(&content).map(|list| queues.extend(list)),
             Owner::Blocks(bucket) => {
                 checkpoint::read_bucket(bucket, &content).map(|list| blocks.extend(list))
             }

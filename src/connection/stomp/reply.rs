@@ -82,7 +82,7 @@ impl StompError {
 pub(super) fn from_engine(error: &EngineError) -> StompError {
     let (message, code) = match error {
         EngineError::NotFound { .. } => ("not_found", "not_found"),
-        EngineError::Inequivalent { .. } | EngineError::InvalidArgument { .. } => {
+        EngineError::Inequivalent(_) | EngineError::InvalidArgument { .. } => {
             ("precondition_failed", "precondition_failed")
         }
         EngineError::AccessRefused { .. } => ("access_refused", "access_refused"),
@@ -94,18 +94,20 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         EngineError::NotOutstanding => ("Message not found", "message_not_found"),
         EngineError::Unsupported { .. } => ("not_implemented", "not_implemented"),
         EngineError::LimitReached { .. } => ("limit_reached", "limit_reached"),
+        EngineError::Quarantined { .. } => ("internal_error", "queue_quarantined"),
         EngineError::DiskLow => ("resource_error", "disk_low"),
         EngineError::MemoryLow => ("resource_error", "memory_low"),
         EngineError::StoreFailed => ("internal_error", STORE_FAILED),
     };
     let closes = match error {
         EngineError::NotFound { .. }
-        | EngineError::Inequivalent { .. }
+        | EngineError::Inequivalent(_)
         | EngineError::InvalidArgument { .. }
         | EngineError::AccessRefused { .. }
         | EngineError::ResourceLocked { .. }
         | EngineError::InUse { .. }
         | EngineError::Unsupported { .. }
+        | EngineError::Quarantined { .. }
         | EngineError::StoreFailed => true,
         EngineError::QueueFull { .. }
         | EngineError::MessageTooLarge { .. }

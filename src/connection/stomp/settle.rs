@@ -11,10 +11,13 @@ use super::unsettled::Unsettled;
 use crate::engine::delivery::{Outcome, Token};
 use crate::engine::queue::Queue;
 
+/// What is settled in one queue.
+type OfQueue = (Arc<dyn Queue>, Vec<(Token, Outcome)>);
+
 /// Settlements of one batch, by queue.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
-    queues: Vec<(Arc<dyn Queue>, Vec<(Token, Outcome)>)>,
+    queues: Vec<OfQueue>,
 }
 
 impl Settlements {
@@ -34,9 +37,7 @@ impl Settlements {
         self.queues.is_empty()
     }
 
-    pub(super) fn drain(
-        &mut self,
-    ) -> impl Iterator<Item = (Arc<dyn Queue>, Vec<(Token, Outcome)>)> + '_ {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = OfQueue> + '_ {
         self.queues.drain(..)
     }
 }

@@ -3,7 +3,7 @@
 use millpond_protocol::value::Value;
 
 use crate::engine::arguments::Arguments;
-use crate::engine::error::{EngineError, Kind};
+use crate::engine::error::{EngineError, Inequivalent, Kind};
 use crate::engine::name::{ExchangeName, QueueName, RoutingKey, VhostName};
 
 /// What happens when a queue at its length limit is published to (`x-overflow`).
@@ -269,14 +269,14 @@ pub(super) fn inequivalent(
     received: String,
     current: String,
 ) -> EngineError {
-    EngineError::Inequivalent {
+    EngineError::Inequivalent(Box::new(Inequivalent {
         kind: Kind::Queue,
         name: queue.to_string(),
         vhost: vhost.clone(),
         argument: argument.to_owned(),
         received,
         current,
-    }
+    }))
 }
 
 #[cfg(test)]
@@ -342,7 +342,7 @@ mod tests {
             VhostName::parse("/").unwrap(),
         );
         let declared = table(&[
-            ("x-message-ttl", Value::from(60000)),
+            ("x-message-ttl", Value::from(60_000_i64)),
             ("x-queue-type", Value::text("classic")),
         ]);
         assert_eq!(
@@ -351,7 +351,7 @@ mod tests {
                 &vhost,
                 &declared,
                 &table(&[
-                    ("x-message-ttl", Value::from(60000)),
+                    ("x-message-ttl", Value::from(60_000_i64)),
                     ("x-free", Value::from(1))
                 ]),
                 true
@@ -362,13 +362,13 @@ mod tests {
             &queue,
             &vhost,
             &declared,
-            &table(&[("x-message-ttl", Value::from(30000))]),
+            &table(&[("x-message-ttl", Value::from(30_000_i64))]),
             false,
         )
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'signedint' but current is the value '60000' of type 'signedint'"
+            "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'long' but current is the value '60000' of type 'long'"
         );
         assert!(
             check_equivalent(&queue, &vhost, &declared, &table(&[]), true)

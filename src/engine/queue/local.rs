@@ -1,6 +1,6 @@
 //! A queue of this broker: the state behind one mutex, its log and its timer around it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -58,6 +58,8 @@ pub struct LocalQueue {
     vhost_name: VhostName,
     spec: QueueSpec,
     parsed: QueueArguments,
+    /// Why nothing may enter or leave, if recovery could not read all of it.
+    quarantine: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -168,6 +170,7 @@ impl LocalQueue {
             vhost_name,
             spec,
             parsed,
+            quarantine: OnceLock::new(),
             state: Mutex::new(state),
         })
     }
@@ -204,6 +207,24 @@ impl LocalQueue {
     /// The vhost it is in, unless that is gone.
     pub(in crate::engine) fn vhost(&self) -> Option<Arc<Vhost>> {
         self.vhost.upgrade()
+    }
+
+    /// Takes the queue out of service: what it holds is kept as it is.
+    pub(in crate::engine) fn quarantine(&self, why: String) {
+        // The first loss found is reason enough.
+        let _ = self.quarantine.set(why);
+    }
+
+    /// # Errors
+    /// `Quarantined`, if the queue is out of service.
+    fn in_service(&self) -> Result<(), EngineError> {
+        match self.quarantine.get() {
+            None => Ok(()),
+            Some(why) => Err(EngineError::Quarantined {
+                queue: self.name.clone(),
+                why: why.clone(),
+            }),
+        }
     }
 
     /// What it was declared as.
@@ -249,6 +270,9 @@ impl LocalQueue {
 
     /// Does what time asks for.
     pub(in crate::engine) fn tick(&self, turn: &mut Turn<'_>) {
+        if self.in_service().is_err() {
+            return;
+        }
         let expired = self.enter(turn, |state, now, fx| {
             state.tick(now, fx);
             state.idle_expired(now)
@@ -385,6 +409,9 @@ impl Locked<'_> {
         {
             return Err(EngineError::NotOutstanding);
         }
+        if !messages.is_empty() {
+            self.queue.in_service()?;
+        }
         match self.state.admit(messages) {
             // A queue deleted since the route was looked up: its share is unroutable, as on any publish.
             Ok(()) | Err(Refusal::Gone) => Ok(()),
@@ -448,6 +475,12 @@ impl Queue for LocalQueue {
     }
 
     fn publish(&self, turn: &mut Turn<'_>, batch: &mut PublishBatch, indexes: &[usize]) {
+        if let Err(error) = self.in_service() {
+            for index in indexes {
+                batch.items[*index].fate = Fate::Refused(Box::new(error.clone()));
+            }
+            return;
+        }
         let holds = self.enter(turn, |state, now, fx| {
             for index in indexes {
                 let item = &mut batch.items[*index];
@@ -459,7 +492,9 @@ impl Queue for LocalQueue {
                     }
                     // Deleted since the route was looked up: as if it had not been bound.
                     Err(Refusal::Gone) => {}
-                    Err(refusal) => item.fate = Fate::Refused(self.refused(refusal, &item.message)),
+                    Err(refusal) => {
+                        item.fate = Fate::Refused(Box::new(self.refused(refusal, &item.message)))
+                    }
                 }
             }
             state.holds()
@@ -499,6 +534,7 @@ impl Queue for LocalQueue {
         spec: ConsumerSpec,
         outbox: Arc<Outbox>,
     ) -> Result<ConsumerId, EngineError> {
+        self.in_service()?;
         self.enter(turn, |state, now, fx| {
             if state.is_closed() {
                 return Err(self.gone());

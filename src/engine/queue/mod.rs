@@ -46,7 +46,7 @@ pub enum Fate {
     /// Every queue it was routed to took it.
     Taken,
     /// A queue refused it; others may have taken it.
-    Refused(EngineError),
+    Refused(Box<EngineError>),
 }
 
 /// Messages on their way into queues: one batch of one connection.
@@ -147,7 +147,7 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// `InUse` if somebody consumes exclusively, or this consumer wants to and others are there;
-    /// `NotFound` if the queue is being deleted.
+    /// `NotFound` if the queue is being deleted, `Quarantined`.
     fn subscribe(
         &self,
         turn: &mut Turn<'_>,

@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use crate::engine::arguments::Arguments;
 use crate::engine::binding::Binding;
-use crate::engine::error::{EngineError, Kind};
+use crate::engine::error::{EngineError, Inequivalent, Kind};
 use crate::engine::exchange::{Bindings, ExchangeKind};
 use crate::engine::message::Message;
 use crate::engine::name::{ExchangeName, RoutingKey, VhostName};
@@ -119,15 +119,16 @@ impl Exchange {
         asked: &ExchangeSpec,
         vhost: &VhostName,
     ) -> Result<(), EngineError> {
-        let differs =
-            |argument: &str, received: String, current: String| EngineError::Inequivalent {
+        let differs = |argument: &str, received: String, current: String| {
+            EngineError::Inequivalent(Box::new(Inequivalent {
                 kind: Kind::Exchange,
                 name: self.name.to_string(),
                 vhost: vhost.clone(),
                 argument: argument.to_owned(),
                 received: format!("'{received}'"),
                 current: format!("'{current}'"),
-            };
+            }))
+        };
         let durable = |spec: &ExchangeSpec| (spec.durability == Durability::Durable).to_string();
         if self.spec.kind != asked.kind {
             return Err(differs(

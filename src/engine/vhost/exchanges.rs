@@ -153,9 +153,9 @@ impl Vhost {
         let mut topology = self.topology.lock();
         let source = self.exchange(exchange)?;
         // A queue deleted since it was looked up must not be bound again.
-        if !self
+        if self
             .queue(queue.name())
-            .is_some_and(|known| known.id() == queue.id())
+            .is_none_or(|known| known.id() != queue.id())
         {
             return Err(EngineError::NotFound {
                 kind: Kind::Queue,

@@ -12,10 +12,13 @@ use crate::engine::queue::Queue;
 use crate::engine::turn::Turn;
 use crate::storage::{CommitNumber, Waiter};
 
+/// A commit, and the queues in which it has sends.
+type Reveal = (CommitNumber, Vec<Arc<dyn Queue>>);
+
 /// Queues with sends of transactions that wait for their commit.
 #[derive(Default)]
 pub(super) struct Reveals {
-    waiting: Mutex<Vec<(CommitNumber, Vec<Arc<dyn Queue>>)>>,
+    waiting: Mutex<Vec<Reveal>>,
     kept: Notify,
 }
 
