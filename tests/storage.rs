@@ -17,5 +17,7 @@ mod damage;
 mod directory;
 #[path = "storage/faults.rs"]
 mod faults;
+#[path = "storage/format.rs"]
+mod format;
 #[path = "storage/journal.rs"]
 mod journal;

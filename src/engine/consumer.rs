@@ -21,7 +21,7 @@ pub struct ConsumerSpec {
     pub tag: ConsumerTag,
     /// Whether deliveries must be settled. Without it they are settled by being handed over.
     pub acknowledges: bool,
-    /// Unsettled deliveries at most; 0 stands for `unsettled_limit`.
+    /// Unsettled deliveries at most, from 1; without `acknowledges` there are none.
     pub prefetch: u32,
     /// Served before consumers of lower priority while it has credit.
     pub priority: i32,
@@ -35,9 +35,9 @@ enum Standing {
     /// In line for the next message.
     InLine,
     /// Waiting for credit: the next settlement calls it back.
-    OutOfCredit,
-    /// Waiting for room: the outbox knows it and calls it back.
-    OutOfRoom,
+    NoCredit,
+    /// Waiting for room: its outbox calls it back. Settlements do not, or it would ask there again.
+    NoRoom,
 }
 
 /// One consumer of a queue.
@@ -48,10 +48,10 @@ pub(super) struct Consumer {
     serial: u32,
     in_flight: u32,
     standing: Standing,
-    /// Deliveries of the current turn, pushed to the outbox in one go.
+    /// Deliveries of the current turn, pushed to the outbox in one go. Their weight is there already.
     pub(super) pending: Vec<Delivery>,
-    /// Room left in the outbox, as known in this turn.
-    pub(super) room: Option<usize>,
+    /// Whether its connection has to be woken at the end of the turn.
+    touched: bool,
 }
 
 impl Consumer {
@@ -71,12 +71,12 @@ struct Line {
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     slots: Slab<Consumer>,
-    /// Highest priority first. Slots of consumers that left or wait are skipped when met.
+    /// Highest priority first. Those that wait for credit or room are not in line.
     lines: Vec<Line>,
     serials: u32,
     /// Only this consumer is served, if the queue has a single active consumer.
     single_active: bool,
-    /// Slots touched in this turn: they hold pending deliveries or a remembered room.
+    /// Slots of the consumers that were given something in this turn.
     touched: Vec<u32>,
 }
 
@@ -109,7 +109,7 @@ impl Consumers {
             in_flight: 0,
             standing: Standing::InLine,
             pending: Vec::new(),
-            room: None,
+            touched: false,
         };
         let slot =
             u32::try_from(self.slots.insert(consumer)).expect("fewer than 4 billion consumers");
@@ -190,28 +190,13 @@ impl Consumers {
                     slot,
                     serial: consumer.serial,
                 };
-                if consumer.has_credit() {
-                    let room = match consumer.room {
-                        Some(room) => room,
-                        None => {
-                            let room = consumer.outbox.room();
-                            consumer.room = Some(room);
-                            self.touched.push(slot);
-                            room
-                        }
-                    };
-                    if room > 0 {
-                        return Some(id);
-                    }
-                    consumer.flush();
-                    if !stall(id, &consumer.outbox) {
-                        consumer.room = Some(consumer.outbox.room().max(1));
-                        return Some(id);
-                    }
-                    consumer.standing = Standing::OutOfRoom;
+                consumer.standing = if !consumer.has_credit() {
+                    Standing::NoCredit
+                } else if consumer.outbox.room() > 0 || !stall(id, &consumer.outbox) {
+                    return Some(id);
                 } else {
-                    consumer.standing = Standing::OutOfCredit;
-                }
+                    Standing::NoRoom
+                };
                 line.slots.pop_front();
             }
         }
@@ -234,10 +219,12 @@ impl Consumers {
         if consumer.spec.acknowledges {
             consumer.in_flight += 1;
         }
-        consumer.room = consumer
-            .room
-            .map(|room| room.saturating_sub(delivery.weight()));
+        // At once, so that the connection's other consumers, of this queue and others, see the room that is left.
+        consumer.outbox.weigh(&delivery);
         consumer.pending.push(delivery);
+        if !std::mem::replace(&mut consumer.touched, true) {
+            self.touched.push(id.slot);
+        }
         let priority = consumer.spec.priority;
         let line = self.line(priority);
         if line.slots.len() > 1 && line.slots.front() == Some(&id.slot) {
@@ -249,14 +236,13 @@ impl Consumers {
     pub(super) fn settled(&mut self, id: ConsumerId) {
         if let Some(consumer) = self.known_mut(id) {
             consumer.in_flight = consumer.in_flight.saturating_sub(1);
-            // One that waits for room stays where it is, or its outbox would note it once more each time.
-            if consumer.standing == Standing::OutOfCredit {
+            if consumer.standing == Standing::NoCredit {
                 self.call_back(id);
             }
         }
     }
 
-    /// Puts a waiting consumer in line again.
+    /// Puts a waiting consumer in line again: its outbox has room.
     pub(super) fn call_back(&mut self, id: ConsumerId) {
         let Some(consumer) = self.known_mut(id) else {
             return;
@@ -272,18 +258,13 @@ impl Consumers {
     pub(super) fn flush(&mut self, mut woken: impl FnMut(&Arc<Outbox>)) {
         for slot in self.touched.drain(..) {
             if let Some(consumer) = self.slots.get_mut(slot as usize) {
-                consumer.room = None;
-                consumer.flush();
+                consumer.touched = false;
+                consumer.outbox.push(&mut consumer.pending);
                 woken(&consumer.outbox);
             }
         }
     }
 }
 
-impl Consumer {
-    fn flush(&mut self) {
-        if !self.pending.is_empty() {
-            self.outbox.push(&mut self.pending);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

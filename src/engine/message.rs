@@ -178,6 +178,9 @@ impl Message {
         deaths: Deaths,
     ) -> Self {
         let mut moved = self.clone();
+        if self.meta.expires_ms.is_some() {
+            moved.drop_headers(|name| matches!(name, b"expiration" | b"expires"));
+        }
         moved.address = address;
         moved.meta.entered_ms = entered_ms;
         moved.meta.expires_ms = None;
@@ -242,6 +245,25 @@ impl Message {
                 .find(|(n, _)| n.as_ref() == name)
                 .map(|(_, value)| value.into_owned()),
         }
+    }
+
+    /// Takes header lines out. The names looked for must be such that need no escape.
+    fn drop_headers(&mut self, drop: impl Fn(&[u8]) -> bool) {
+        let Encoding::Stomp = self.encoding;
+        let lines = self.headers().split_inclusive(|byte| *byte == b'\n');
+        let kept =
+            lines.filter(|line| !drop(line.split(|byte| *byte == b':').next().unwrap_or(line)));
+        let headers: Vec<u8> = kept.flatten().copied().collect();
+        self.content = match &self.content {
+            Content::Slices { body, .. } => Content::Slices {
+                headers: headers.into(),
+                body: body.clone(),
+            },
+            Content::Compact { .. } => Content::Compact {
+                headers_len: headers.len(),
+                bytes: [headers.as_slice(), self.body()].concat().into(),
+            },
+        };
     }
 
     fn compact(&mut self) {

@@ -14,6 +14,8 @@ pub mod delivery;
 pub mod error;
 pub mod exchange;
 pub mod filter;
+#[cfg(test)]
+mod fixtures;
 pub mod flow;
 pub mod memory;
 pub mod message;

@@ -55,12 +55,21 @@ impl Outbox {
             .saturating_sub(self.weight.load(Ordering::Relaxed))
     }
 
-    /// Appends all of `deliveries`, leaving the vector empty.
+    /// Counts a delivery that is going to be pushed. Until then it takes room all the same, so that the
+    /// queues that fill this outbox do not fill the same room twice.
+    pub(super) fn weigh(&self, delivery: &Delivery) {
+        self.weight.fetch_add(delivery.weight(), Ordering::Relaxed);
+    }
+
+    /// Appends all of `deliveries`, each of them weighed before, leaving the vector empty.
     pub(super) fn push(&self, deliveries: &mut Vec<Delivery>) {
-        let weight = deliveries.iter().map(Delivery::weight).sum();
-        let mut inner = self.inner.lock();
-        inner.items.extend(deliveries.drain(..).map(Item::Delivery));
-        self.weight.fetch_add(weight, Ordering::Relaxed);
+        if deliveries.is_empty() {
+            return;
+        }
+        self.inner
+            .lock()
+            .items
+            .extend(deliveries.drain(..).map(Item::Delivery));
     }
 
     /// Tells the connection that a consumer's queue is gone.
@@ -176,3 +185,6 @@ impl crate::storage::Waiter for Outbox {
         self.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,14 @@ impl Timers {
         }
     }
 
+    /// Forgets a queue that is deleted: what it waited for may be far away.
+    pub(super) fn disarm(&self, id: QueueId) {
+        let mut wheel = self.wheel.lock();
+        if let Some((at, _)) = wheel.armed.remove(&id) {
+            wheel.due.remove(&(at, id));
+        }
+    }
+
     /// When the next queue is due, wall clock, in ms.
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.wheel.lock().due.first().map(|(at, _)| *at)
@@ -71,3 +79,6 @@ impl Timers {
         self.changed.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //! last, then a directory of all blocks but the final one.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::block::{self, BODY_MAX, BlockId, Final, HEADER_LEN};
 use super::cut::{Message, Plan};
@@ -84,7 +84,7 @@ pub(super) fn lay_out(
 }
 
 /// A builder for each queue that deserves its own blocks, and the octets expected in shared ones.
-fn own_blocks(messages: &[Message]) -> (HashMap<QueueId, Builder>, usize) {
+fn own_blocks(messages: &[Message]) -> (BTreeMap<QueueId, Builder>, usize) {
     let mut sizes: HashMap<QueueId, usize> = HashMap::new();
     let mut shared = 0;
     let mut others = false;
@@ -97,7 +97,7 @@ fn own_blocks(messages: &[Message]) -> (HashMap<QueueId, Builder>, usize) {
             shared += size;
         }
     }
-    let mut own = HashMap::new();
+    let mut own = BTreeMap::new();
     for (queue, size) in sizes {
         if others && size >= OWN_BLOCKS_FROM {
             own.insert(queue, Builder::new(size));
@@ -141,7 +141,7 @@ impl Builder {
 struct Layout<'a, 'b> {
     out: Output<'a, 'b>,
     shared: Builder,
-    own: HashMap<QueueId, Builder>,
+    own: BTreeMap<QueueId, Builder>,
 }
 
 impl Layout<'_, '_> {

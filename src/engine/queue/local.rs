@@ -295,7 +295,7 @@ impl LocalQueue {
     /// Commits up to `durable` are on disk.
     pub(in crate::engine) fn reveal(&self, turn: &mut Turn<'_>, durable: CommitNumber) {
         self.enter(turn, |state, now, fx| {
-            state.reveal(durable, fx);
+            state.reveal(durable);
             state.dispatch(now, fx);
         });
     }
@@ -303,6 +303,9 @@ impl LocalQueue {
     /// Closes the queue and tells its consumers.
     pub(in crate::engine) fn close(&self, turn: &mut Turn<'_>) {
         let consumers = self.enter(turn, |state, _, fx| state.close(fx));
+        if let Some(vhost) = self.vhost.upgrade() {
+            vhost.timers().disarm(self.id);
+        }
         for mut consumer in consumers {
             consumer.outbox.push(&mut consumer.pending);
             consumer.outbox.cancelled(consumer.spec.tag);

@@ -14,6 +14,9 @@ mod local;
 mod ready;
 mod state;
 
+#[cfg(test)]
+mod recorder;
+
 pub use super::consumer::{ConsumerId, ConsumerSpec};
 pub use super::delivery::{Delivery, Outcome, Token};
 pub use arguments::{Overflow, QueueArguments};

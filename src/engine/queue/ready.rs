@@ -144,3 +144,6 @@ impl Ready {
         self.levels.iter().filter_map(Level::front)
     }
 }
+
+#[cfg(test)]
+mod tests;

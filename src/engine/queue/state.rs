@@ -72,14 +72,20 @@ pub(super) struct State {
     consumers: Consumers,
     /// Returned with a delay: due time (wall clock, ms) and place.
     delayed: BTreeMap<(u64, Seq), Entry>,
-    /// Sends of transactions whose commit is not on disk yet.
+    delayed_bytes: u64,
+    /// Sends of transactions whose commit is not on disk yet; no list is empty.
     reserved: BTreeMap<CommitNumber, Vec<Entry>>,
     reserved_len: usize,
+    reserved_bytes: u64,
     /// Publishers that wait for room (`x-overflow: block`).
     held: Vec<Arc<Outbox>>,
     /// Since when nobody used the queue, wall clock, in ms.
     idle_since_ms: u64,
     closed: bool,
+}
+
+fn size(message: &Message) -> u64 {
+    message.size() as u64
 }
 
 fn weight(message: &Message) -> i64 {
@@ -96,8 +102,10 @@ impl State {
             next_seq: Seq(1),
             unacked: Slab::new(),
             delayed: BTreeMap::new(),
+            delayed_bytes: 0,
             reserved: BTreeMap::new(),
             reserved_len: 0,
+            reserved_bytes: 0,
             held: Vec::new(),
             idle_since_ms: now.wall_ms,
             closed: false,
@@ -146,24 +154,40 @@ impl State {
         }
     }
 
-    /// Waiting messages, as length limits count them.
-    fn waiting(&self) -> usize {
-        self.ready.len() + self.delayed.len() + self.reserved_len
-    }
-
-    fn over_limit(&self, more: usize, more_bytes: u64) -> bool {
+    fn exceeds(&self, len: usize, bytes: u64) -> bool {
         self.arguments
             .max_length
-            .is_some_and(|limit| (self.waiting() + more) as u64 > limit)
+            .is_some_and(|limit| len as u64 > limit)
             || self
                 .arguments
                 .max_length_bytes
-                .is_some_and(|limit| self.ready.bytes() + more_bytes > limit)
+                .is_some_and(|limit| bytes > limit)
     }
 
-    /// Whether another message would be over the length limit. A deleted queue keeps nobody waiting.
+    /// Whether so much more would be over the length limit. Places that are reserved count: they were promised.
+    fn over_limit(&self, more: usize, more_bytes: u64) -> bool {
+        self.exceeds(
+            self.ready.len() + self.delayed.len() + self.reserved_len + more,
+            self.ready.bytes() + self.delayed_bytes + self.reserved_bytes + more_bytes,
+        )
+    }
+
+    /// Whether another message would be over the length limit. A deleted queue is not full: nobody has to wait for it.
     pub(super) fn is_full(&self) -> bool {
         !self.closed && self.over_limit(1, 0)
+    }
+
+    /// Whether there is a message to serve. Nothing overtakes the sends of a transaction that wait for
+    /// their commit: they may be of the same publisher, and would arrive behind what it sent later.
+    fn serves(&self) -> bool {
+        let Some(front) = self.ready.front() else {
+            return false;
+        };
+        let reserved = self
+            .reserved
+            .first_key_value()
+            .and_then(|(_, entries)| entries.first());
+        reserved.is_none_or(|reserved| front.seq < reserved.seq)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -212,7 +236,7 @@ impl State {
             fx.dead(Arc::clone(message), DeathReason::Expired);
             return Ok(());
         }
-        if self.over_limit(1, message.size() as u64) {
+        if self.over_limit(1, size(message)) {
             match self.arguments.overflow {
                 Overflow::RejectPublish => return Err(Refusal::Full),
                 Overflow::RejectPublishDlx => {
@@ -243,16 +267,21 @@ impl State {
             return Err(Refusal::Gone);
         }
         match self.arguments.max_message_size {
-            Some(limit) if message.size() as u64 > limit => Err(Refusal::TooLarge(limit)),
+            Some(limit) if size(message) > limit => Err(Refusal::TooLarge(limit)),
             _ => Ok(()),
         }
     }
 
+    /// Drops what is too much. Reserved places are left out until they are taken: what they push out
+    /// must be what is oldest then.
     fn drop_overflow(&mut self, fx: &mut impl Effects) {
         if self.arguments.overflow != Overflow::DropHead {
             return;
         }
-        while self.over_limit(0, 0) {
+        while self.exceeds(
+            self.ready.len() + self.delayed.len(),
+            self.ready.bytes() + self.delayed_bytes,
+        ) {
             let Some(entry) = self.ready.pop_least() else {
                 return;
             };
@@ -271,7 +300,7 @@ impl State {
 
     /// Whether publishers have to pause now.
     pub(super) fn holds(&self) -> bool {
-        self.arguments.overflow == Overflow::Block && self.is_full()
+        self.arguments.overflow == Overflow::Block && self.is_full() && !self.closed
     }
 
     fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
@@ -302,21 +331,8 @@ impl State {
         );
     }
 
-    /// Whether the next message may be served: not before a transaction's that took an earlier place and
-    /// is still on its way to the disk, or a publisher's messages would change their order.
-    fn serves(&self) -> bool {
-        let reserved = self
-            .reserved
-            .values()
-            .flatten()
-            .map(|entry| entry.seq)
-            .next();
-        self.ready
-            .front()
-            .is_some_and(|entry| reserved.is_none_or(|reserved| entry.seq < reserved))
-    }
-
-    /// Serves consumers while there are messages for them.
+    /// Serves consumers while there are messages for them, then drops what is over the length limit:
+    /// messages that came back may have been too many.
     pub(super) fn dispatch(&mut self, now: Now, fx: &mut impl Effects) {
         self.expire(now, fx);
         while self.serves() {
@@ -334,6 +350,7 @@ impl State {
             self.hand_over(consumer, entry);
             self.expire(now, fx);
         }
+        self.drop_overflow(fx);
     }
 
     /// Ends a batch of changes: deliveries go to the outboxes, publishers that wait hear of room.
@@ -416,6 +433,7 @@ impl State {
                     }
                 }
                 if delay_ms > 0 {
+                    self.delayed_bytes += size(&entry.message);
                     self.delayed
                         .insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
                 } else {
@@ -490,6 +508,7 @@ impl State {
     /// Removes everything that waits. Returns the count.
     pub(super) fn purge(&mut self, fx: &mut impl Effects) -> usize {
         let delayed = std::mem::take(&mut self.delayed).into_values();
+        self.delayed_bytes = 0;
         let mut purged: Vec<Entry> = delayed.collect();
         while let Some(entry) = self.ready.pop() {
             purged.push(entry);
@@ -520,7 +539,7 @@ impl State {
             .into_values()
             .chain(std::mem::take(&mut self.reserved).into_values().flatten());
         held += rest.map(|entry| weight(&entry.message)).sum::<i64>();
-        self.reserved_len = 0;
+        (self.delayed_bytes, self.reserved_len, self.reserved_bytes) = (0, 0, 0);
         fx.charge(-held);
         for outbox in self.held.drain(..) {
             fx.wake(&outbox);
@@ -533,7 +552,7 @@ impl State {
         for message in messages {
             self.admissible(message)?;
         }
-        let bytes = messages.iter().map(|message| message.size() as u64).sum();
+        let bytes = messages.iter().map(|message| size(message)).sum();
         let refuses = matches!(
             self.arguments.overflow,
             Overflow::RejectPublish | Overflow::RejectPublishDlx
@@ -553,6 +572,9 @@ impl State {
         messages: Vec<Arc<Message>>,
         fx: &mut impl Effects,
     ) {
+        if messages.is_empty() {
+            return;
+        }
         let mut entries = Vec::with_capacity(messages.len());
         for mut message in messages {
             settle_in(&mut message);
@@ -569,32 +591,32 @@ impl State {
             });
         }
         match commit {
-            // A part that only settles has nothing to show later.
-            _ if entries.is_empty() => {}
             Some(commit) => {
                 self.reserved_len += entries.len();
+                self.reserved_bytes += entries
+                    .iter()
+                    .map(|entry| size(&entry.message))
+                    .sum::<u64>();
                 self.reserved.entry(commit).or_default().extend(entries);
             }
-            None => {
-                entries.into_iter().for_each(|entry| self.ready.push(entry));
-                self.drop_overflow(fx);
-            }
+            None => entries.into_iter().for_each(|entry| self.ready.push(entry)),
         }
     }
 
-    /// Commits up to `durable` are on disk: their sends become visible, each in its place.
-    pub(super) fn reveal(&mut self, durable: CommitNumber, fx: &mut impl Effects) {
+    /// Commits up to `durable` are on disk: their sends become visible, each in its place. Call
+    /// [`State::dispatch`] afterwards.
+    pub(super) fn reveal(&mut self, durable: CommitNumber) {
         while let Some(first) = self.reserved.first_entry() {
             if *first.key() > durable {
                 break;
             }
             let entries = first.remove();
             self.reserved_len -= entries.len();
-            entries
-                .into_iter()
-                .for_each(|entry| self.ready.put_back(entry));
+            for entry in entries {
+                self.reserved_bytes -= size(&entry.message);
+                self.ready.put_back(entry);
+            }
         }
-        self.drop_overflow(fx);
     }
 
     /// Does what time asks for: expiry, and the return of delayed messages.
@@ -604,6 +626,7 @@ impl State {
                 break;
             }
             let entry = first.remove();
+            self.delayed_bytes -= size(&entry.message);
             self.ready.put_back(entry);
         }
         self.dispatch(now, fx);
@@ -617,8 +640,7 @@ impl State {
 
     fn idle_deadline_ms(&self) -> Option<u64> {
         let expires = self.arguments.expires_ms?;
-        // A closed queue that somebody still holds has nothing left to wait for.
-        (self.consumers.len() == 0 && !self.closed)
+        (!self.closed && self.consumers.len() == 0)
             .then(|| self.idle_since_ms.saturating_add(expires))
     }
 
@@ -639,7 +661,7 @@ impl State {
     pub(super) fn depth(&self) -> Depth {
         Depth {
             ready: self.ready.len() + self.delayed.len(),
-            ready_bytes: self.ready.bytes(),
+            ready_bytes: self.ready.bytes() + self.delayed_bytes,
             unacked: self.unacked.len(),
             consumers: self.consumers.len(),
         }

@@ -1,428 +1,466 @@
-use std::collections::{BTreeMap, BTreeSet};
-
-use bytes::Bytes;
-use proptest::prelude::*;
-use tokio::time::Instant;
-
 use super::*;
-use crate::engine::delivery::ConsumerTag;
-use crate::engine::message::{Address, Encoding, MessageId, Meta};
-use crate::engine::name::{ExchangeName, RoutingKey};
-use crate::engine::outbox::Item;
+use crate::engine::fixtures::{Draft, START_MS, acknowledging, at, automatic, deliveries, ids};
+use crate::engine::queue::recorder::Recorder;
 
-/// The outside of a queue: what it was asked for.
-#[derive(Default)]
-struct Outside {
-    stored: BTreeSet<u64>,
-    dead: Vec<(u64, DeathReason)>,
-    stalled: Vec<ConsumerId>,
-    charged: i64,
-}
+mod limits;
+mod places;
 
-impl Effects for Outside {
-    fn store(&mut self, seq: Seq, _: &Arc<Message>) {
-        assert!(self.stored.insert(seq.0), "a place is given once");
-    }
-    fn settle(&mut self, seq: Seq) {
-        assert!(
-            self.stored.remove(&seq.0),
-            "what is settled was stored and not settled before"
-        );
-    }
-    fn returned(&mut self, seq: Seq, _: u32) {
-        assert!(self.stored.contains(&seq.0));
-    }
-    fn dead(&mut self, message: Arc<Message>, reason: DeathReason) {
-        self.dead.push((message.meta().id.0, reason));
-    }
-    fn wake(&mut self, _: &Arc<Outbox>) {}
-    fn stall(&mut self, consumer: ConsumerId, outbox: &Arc<Outbox>) -> bool {
-        let full = outbox.room() == 0;
-        if full {
-            self.stalled.push(consumer);
-        }
-        full
-    }
-    fn charge(&mut self, bytes: i64) {
-        self.charged += bytes;
-    }
-}
+const REQUEUE: Outcome = Outcome::Requeue {
+    counted: true,
+    delay_ms: 0,
+};
 
-fn now(wall_ms: u64) -> Now {
-    Now {
-        instant: Instant::now(),
-        wall_ms,
-    }
-}
-
-fn message(id: u64) -> Arc<Message> {
-    let address = Address {
-        exchange: ExchangeName::default_exchange(),
-        routing_key: RoutingKey::from_static("q"),
-    };
-    let meta = Meta {
-        id: MessageId(id),
-        entered_ms: 0,
-        expires_ms: None,
-        persistent: true,
-        priority: None,
-    };
-    Arc::new(Message::new(
-        Arc::new(address),
-        meta,
-        Encoding::Stomp,
-        Bytes::new(),
-        Bytes::from_static(b"body"),
-    ))
-}
-
-fn spec(acknowledges: bool, prefetch: u32) -> ConsumerSpec {
-    ConsumerSpec {
-        tag: ConsumerTag(1),
-        acknowledges,
-        prefetch,
-        priority: 0,
-        exclusive: false,
-    }
-}
-
-fn deliveries(outbox: &Outbox) -> Vec<Delivery> {
-    let mut items = Vec::new();
-    outbox.take(usize::MAX, &mut items);
-    let delivery = |item| match item {
-        Item::Delivery(delivery) => Some(delivery),
-        Item::Cancelled(_) => None,
-    };
-    items.into_iter().filter_map(delivery).collect()
-}
-
-fn ids(deliveries: &[Delivery]) -> Vec<u64> {
-    deliveries
-        .iter()
-        .map(|delivery| delivery.message.meta().id.0)
-        .collect()
-}
-
-fn publish(state: &mut State, fx: &mut Outside, id: u64) {
-    state.publish(now(0), &mut message(id), fx).unwrap();
-    state.flush(fx);
-}
-
-#[test]
-fn a_closed_queue_wants_no_more_ticks() {
-    let arguments = QueueArguments {
-        expires_ms: Some(10),
-        ..QueueArguments::default()
-    };
-    let mut state = State::new(arguments, true, now(0));
-    assert_eq!(state.next_tick_ms(), Some(10));
-    state.close(&mut Outside::default());
-    assert_eq!(state.next_tick_ms(), None);
-    assert!(!state.idle_expired(now(20)));
-}
-
-#[test]
-fn what_follows_a_transaction_waits_for_it() {
-    let (mut state, mut fx) = (
-        State::new(QueueArguments::default(), true, now(0)),
-        Outside::default(),
-    );
-    let outbox = Arc::new(Outbox::new(1 << 20));
-    state
-        .subscribe(now(0), spec(true, 10), Arc::clone(&outbox))
-        .unwrap();
-    publish(&mut state, &mut fx, 1);
-    state.reserve(Some(CommitNumber(7)), vec![message(2), message(3)], &mut fx);
-    publish(&mut state, &mut fx, 4);
-    assert_eq!(ids(&deliveries(&outbox)), [1]);
-    state.reveal(CommitNumber(7), &mut fx);
-    state.dispatch(now(0), &mut fx);
-    state.flush(&mut fx);
-    assert_eq!(ids(&deliveries(&outbox)), [2, 3, 4]);
-}
-
-#[test]
-fn a_transaction_that_only_settles_keeps_nothing_behind_it_waiting() {
-    let (mut state, mut fx) = (
-        State::new(QueueArguments::default(), true, now(0)),
-        Outside::default(),
-    );
-    let outbox = Arc::new(Outbox::new(1 << 20));
-    state
-        .subscribe(now(0), spec(true, 10), Arc::clone(&outbox))
-        .unwrap();
-    state.reserve(Some(CommitNumber(7)), Vec::new(), &mut fx);
-    publish(&mut state, &mut fx, 1);
-    assert_eq!(ids(&deliveries(&outbox)), [1]);
-}
-
-#[test]
-fn a_consumer_without_room_is_noted_once_however_much_it_settles() {
-    let (mut state, mut fx) = (
-        State::new(QueueArguments::default(), true, now(0)),
-        Outside::default(),
-    );
-    let outbox = Arc::new(Outbox::new(300));
-    state
-        .subscribe(now(0), spec(true, 100), Arc::clone(&outbox))
-        .unwrap();
-    for id in 0..20 {
-        publish(&mut state, &mut fx, id);
-    }
-    let first = deliveries(&outbox);
-    state.call_back(fx.stalled.pop().expect("it was stalled"));
-    state.dispatch(now(0), &mut fx);
-    state.flush(&mut fx);
-    for delivery in first {
-        state
-            .settle(now(0), delivery.token.unwrap(), Outcome::Ack, &mut fx)
-            .unwrap();
-        state.dispatch(now(0), &mut fx);
-        state.flush(&mut fx);
-    }
-    assert_eq!(fx.stalled.len(), 1);
-}
-
-#[derive(Clone, Debug)]
-enum Command {
-    Publish,
-    Reserve(u8),
-    Reveal,
-    Subscribe { acknowledges: bool, prefetch: u32 },
-    Cancel(prop::sample::Index),
-    Fetch(prop::sample::Index),
-    Settle(prop::sample::Index, u8),
-    Tick(u64),
-}
-
-fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        6 => Just(Command::Publish),
-        1 => (0_u8..4).prop_map(Command::Reserve),
-        1 => Just(Command::Reveal),
-        2 => (any::<bool>(), 1_u32..5).prop_map(|(acknowledges, prefetch)| Command::Subscribe { acknowledges, prefetch }),
-        1 => any::<prop::sample::Index>().prop_map(Command::Cancel),
-        4 => any::<prop::sample::Index>().prop_map(Command::Fetch),
-        5 => (any::<prop::sample::Index>(), 0_u8..5).prop_map(|(which, how)| Command::Settle(which, how)),
-        1 => (0_u64..50).prop_map(Command::Tick),
-    ]
-}
-
-/// A queue with its consumers, and what must be true of it.
+/// A durable queue, its surroundings, and the time.
 struct Bench {
     state: State,
-    fx: Outside,
-    time_ms: u64,
-    commit: u64,
-    consumers: Vec<(ConsumerId, Arc<Outbox>)>,
-    published: u64,
-    /// Delivered and not settled, by the message's id.
-    held: BTreeMap<u64, Token>,
-    done: BTreeSet<u64>,
+    fx: Recorder,
+    now: Now,
+}
+
+/// A consumer with a connection of its own.
+struct Client {
+    id: ConsumerId,
+    outbox: Arc<Outbox>,
+}
+
+impl Client {
+    fn take(&self) -> Vec<Delivery> {
+        deliveries(&self.outbox)
+    }
+
+    fn take_ids(&self) -> Vec<u64> {
+        ids(&self.take())
+    }
 }
 
 impl Bench {
-    fn new() -> Self {
+    fn new(arguments: QueueArguments) -> Self {
+        let now = at(START_MS);
         Self {
-            state: State::new(QueueArguments::default(), true, now(0)),
-            fx: Outside::default(),
-            time_ms: 0,
-            commit: 0,
-            consumers: Vec::new(),
-            published: 0,
-            held: BTreeMap::new(),
-            done: BTreeSet::new(),
+            state: State::new(arguments, true, now),
+            fx: Recorder::default(),
+            now,
         }
     }
 
-    fn flush(&mut self) {
-        self.state.dispatch(now(self.time_ms), &mut self.fx);
+    fn plain() -> Self {
+        Self::new(QueueArguments::default())
+    }
+
+    fn capped(max_length: u64, overflow: Overflow) -> Self {
+        Self::new(QueueArguments {
+            max_length: Some(max_length),
+            overflow,
+            ..QueueArguments::default()
+        })
+    }
+
+    fn publish(&mut self, draft: &Draft) -> Result<(), Refusal> {
+        let mut message = Arc::new(draft.build());
+        let result = self.state.publish(self.now, &mut message, &mut self.fx);
+        self.state.flush(&mut self.fx);
+        result
+    }
+
+    fn publish_ids(&mut self, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            assert_eq!(self.publish(&Draft::new(id)), Ok(()));
+        }
+    }
+
+    /// Ends an entry as the queue around the state does.
+    fn dispatch(&mut self) {
+        self.state.dispatch(self.now, &mut self.fx);
         self.state.flush(&mut self.fx);
     }
 
-    fn next_message(&mut self) -> Arc<Message> {
-        self.published += 1;
-        message(self.published)
+    fn subscribe(&mut self, spec: ConsumerSpec) -> Client {
+        self.subscribe_with_room(spec, 1 << 20)
     }
 
-    fn cancel(&mut self, id: ConsumerId, outbox: &Outbox) {
-        self.state.cancel(now(self.time_ms), id);
-        let (held, free): (Vec<_>, Vec<_>) = deliveries(outbox)
-            .into_iter()
-            .partition(|delivery| delivery.token.is_some());
-        for delivery in held {
-            self.state
-                .settle(
-                    now(self.time_ms),
-                    delivery.token.unwrap(),
-                    Outcome::Release,
-                    &mut self.fx,
-                )
-                .unwrap();
-        }
-        self.state.put_back(free, &mut self.fx);
-        self.flush();
-    }
-
-    fn fetch(&mut self, which: usize) {
-        let fetched = deliveries(&self.consumers[which].1);
-        for delivery in fetched {
-            let id = delivery.message.meta().id.0;
-            assert!(
-                !self.done.contains(&id) && !self.held.contains_key(&id),
-                "message {id} was delivered twice"
-            );
-            match delivery.token {
-                Some(token) => drop(self.held.insert(id, token)),
-                None => {
-                    self.done.insert(id);
-                    self.state.written(&[delivery.seq], &mut self.fx);
-                }
-            }
-        }
-        for stalled in std::mem::take(&mut self.fx.stalled) {
-            self.state.call_back(stalled);
-        }
-        self.flush();
-    }
-
-    fn carry_out(&mut self, command: Command) {
-        match command {
-            Command::Publish => {
-                let mut message = self.next_message();
-                self.state
-                    .publish(now(self.time_ms), &mut message, &mut self.fx)
-                    .unwrap();
-                self.state.flush(&mut self.fx);
-            }
-            Command::Reserve(count) => {
-                self.commit += 1;
-                let messages = (0..count).map(|_| self.next_message()).collect();
-                self.state
-                    .reserve(Some(CommitNumber(self.commit)), messages, &mut self.fx);
-                self.flush();
-            }
-            Command::Reveal => {
-                self.state.reveal(CommitNumber(self.commit), &mut self.fx);
-                self.flush();
-            }
-            Command::Subscribe {
-                acknowledges,
-                prefetch,
-            } => {
-                let outbox = Arc::new(Outbox::new(500));
-                let id = self
-                    .state
-                    .subscribe(
-                        now(self.time_ms),
-                        spec(acknowledges, prefetch),
-                        Arc::clone(&outbox),
-                    )
-                    .unwrap();
-                self.consumers.push((id, outbox));
-                self.flush();
-            }
-            Command::Cancel(which) if !self.consumers.is_empty() => {
-                let (id, outbox) = self
-                    .consumers
-                    .swap_remove(which.index(self.consumers.len()));
-                self.cancel(id, &outbox);
-            }
-            Command::Fetch(which) if !self.consumers.is_empty() => {
-                self.fetch(which.index(self.consumers.len()))
-            }
-            Command::Settle(which, how) if !self.held.is_empty() => {
-                let id = *which.get(&self.held.keys().copied().collect::<Vec<_>>());
-                let token = self.held.remove(&id).unwrap();
-                let outcome = match how {
-                    0 => Outcome::Requeue {
-                        counted: true,
-                        delay_ms: 0,
-                    },
-                    1 => Outcome::Requeue {
-                        counted: true,
-                        delay_ms: 30,
-                    },
-                    2 => Outcome::Reject,
-                    3 => Outcome::Release,
-                    _ => Outcome::Ack,
-                };
-                if matches!(outcome, Outcome::Ack | Outcome::Reject) {
-                    self.done.insert(id);
-                }
-                self.state
-                    .settle(now(self.time_ms), token, outcome, &mut self.fx)
-                    .unwrap();
-                assert_eq!(
-                    self.state
-                        .settle(now(self.time_ms), token, outcome, &mut self.fx),
-                    Err(NotOutstanding)
-                );
-                self.flush();
-            }
-            Command::Tick(ms) => {
-                self.time_ms += ms;
-                self.state.tick(now(self.time_ms), &mut self.fx);
-                self.flush();
-            }
-            Command::Cancel(_) | Command::Fetch(_) | Command::Settle(..) => {}
-        }
-    }
-
-    /// Serves what is left to a consumer that takes everything: each message comes once, in order.
-    fn drain(&mut self) {
-        while let Some((id, outbox)) = self.consumers.pop() {
-            self.cancel(id, &outbox);
-        }
-        for (_, token) in std::mem::take(&mut self.held) {
-            self.state
-                .settle(now(self.time_ms), token, Outcome::Release, &mut self.fx)
-                .unwrap();
-        }
-        self.state.reveal(CommitNumber(self.commit), &mut self.fx);
-        self.time_ms += 1_000;
-        self.state.tick(now(self.time_ms), &mut self.fx);
-        let outbox = Arc::new(Outbox::new(usize::MAX));
+    fn subscribe_with_room(&mut self, spec: ConsumerSpec, room: usize) -> Client {
+        let outbox = Arc::new(Outbox::new(room));
         let id = self
             .state
-            .subscribe(now(self.time_ms), spec(true, u32::MAX), Arc::clone(&outbox))
+            .subscribe(self.now, spec, Arc::clone(&outbox))
             .unwrap();
-        self.flush();
-        let rest = deliveries(&outbox);
-        let expected: Vec<u64> = (1..=self.published)
-            .filter(|id| !self.done.contains(id))
+        self.dispatch();
+        Client { id, outbox }
+    }
+
+    fn settle(&mut self, delivery: &Delivery, outcome: Outcome) -> Result<(), NotOutstanding> {
+        let result = self
+            .state
+            .settle(self.now, delivery.token.unwrap(), outcome, &mut self.fx);
+        self.dispatch();
+        result
+    }
+
+    fn cancel(&mut self, client: &Client) {
+        assert!(self.state.cancel(self.now, client.id));
+        self.dispatch();
+    }
+
+    fn reserve(&mut self, commit: u64, ids: impl IntoIterator<Item = u64>) {
+        let messages = ids
+            .into_iter()
+            .map(|id| Arc::new(Draft::new(id).build()))
             .collect();
-        assert_eq!(
-            ids(&rest),
-            expected,
-            "nothing lost, doubled or out of order"
-        );
-        for delivery in rest {
-            self.state
-                .settle(
-                    now(self.time_ms),
-                    delivery.token.unwrap(),
-                    Outcome::Ack,
-                    &mut self.fx,
-                )
-                .unwrap();
+        self.state
+            .reserve(Some(CommitNumber(commit)), messages, &mut self.fx);
+        self.dispatch();
+    }
+
+    fn reveal(&mut self, durable: u64) {
+        self.state.reveal(CommitNumber(durable));
+        self.dispatch();
+    }
+
+    /// Lets time pass, and the timer run out.
+    fn pass(&mut self, ms: u64) {
+        self.now = at(self.now.wall_ms + ms);
+        self.state.tick(self.now, &mut self.fx);
+        self.state.flush(&mut self.fx);
+    }
+
+    /// Everything that is ready, taken by a consumer that settles it.
+    fn drain(&mut self) -> Vec<Delivery> {
+        let client = self.subscribe(acknowledging(99));
+        let taken = client.take();
+        for delivery in &taken {
+            self.settle(delivery, Outcome::Ack).unwrap();
         }
-        self.state.cancel(now(self.time_ms), id);
+        self.cancel(&client);
+        taken
+    }
+
+    fn drain_ids(&mut self) -> Vec<u64> {
+        ids(&self.drain())
+    }
+
+    /// Nothing is left of what was published: not in the log, not in memory.
+    fn assert_empty(&self) {
+        assert!(
+            self.fx.stored.is_empty(),
+            "the log still holds {:?}",
+            self.fx.stored
+        );
+        assert_eq!(self.fx.charged, 0);
+        let Depth {
+            ready,
+            ready_bytes,
+            unacked,
+            ..
+        } = self.state.depth();
+        assert_eq!((ready, ready_bytes, unacked), (0, 0, 0));
     }
 }
 
-proptest! {
-    #[test]
-    fn nothing_is_lost_doubled_or_reordered_whatever_happens(commands in proptest::collection::vec(command(), 0..120)) {
-        let mut bench = Bench::new();
-        for command in commands {
-            bench.carry_out(command);
-            prop_assert!(bench.state.depth().unacked >= bench.held.len());
+#[test]
+fn a_message_for_a_waiting_consumer_never_waits_in_the_queue() {
+    let mut bench = Bench::plain();
+    let client = bench.subscribe(acknowledging(1));
+    bench.publish_ids([1]);
+    assert_eq!(
+        bench.state.depth(),
+        Depth {
+            ready: 0,
+            ready_bytes: 0,
+            unacked: 1,
+            consumers: 1
         }
-        bench.drain();
-        prop_assert!(bench.fx.stored.is_empty(), "the log holds {:?}", bench.fx.stored);
-        prop_assert_eq!(bench.fx.charged, 0, "memory is accounted to the byte");
-        let depth = bench.state.depth();
-        prop_assert_eq!((depth.ready, depth.unacked, depth.ready_bytes), (0, 0, 0));
+    );
+    let taken = client.take();
+    assert_eq!(
+        (ids(&taken), taken[0].redelivered, taken[0].returns),
+        (vec![1], false, 0)
+    );
+    assert!(
+        bench
+            .fx
+            .woken
+            .iter()
+            .any(|woken| Arc::ptr_eq(woken, &client.outbox))
+    );
+    bench.settle(&taken[0], Outcome::Ack).unwrap();
+    bench.assert_empty();
+}
+
+#[test]
+fn messages_are_served_by_priority_and_then_in_the_order_published() {
+    let mut bench = Bench::new(QueueArguments {
+        max_priority: Some(5),
+        ..QueueArguments::default()
+    });
+    for (id, priority) in [
+        (1, None),
+        (2, Some(5)),
+        (3, Some(9)),
+        (4, Some(2)),
+        (5, Some(0)),
+    ] {
+        let draft = Draft {
+            priority,
+            ..Draft::new(id)
+        };
+        bench.publish(&draft).unwrap();
     }
+    assert_eq!(
+        bench.drain_ids(),
+        [2, 3, 4, 1, 5],
+        "9 counts as the highest level, none as 0"
+    );
+    bench.assert_empty();
+}
+
+#[test]
+fn a_queue_without_priorities_ignores_them() {
+    let mut bench = Bench::plain();
+    bench.publish(&Draft::new(1)).unwrap();
+    bench.publish(&Draft::new(2).priority(9)).unwrap();
+    assert_eq!(bench.drain_ids(), [1, 2]);
+}
+
+#[test]
+fn a_transient_message_is_never_stored() {
+    let mut bench = Bench::plain();
+    bench.publish(&Draft::new(1).transient()).unwrap();
+    assert!(bench.fx.stored.is_empty());
+    assert_eq!(bench.drain_ids(), [1]);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_transient_queue_stores_nothing() {
+    let mut bench = Bench::plain();
+    bench.state = State::new(QueueArguments::default(), false, bench.now);
+    bench.publish_ids([1]);
+    let client = bench.subscribe(automatic(1));
+    bench.state.written(&[client.take()[0].seq], &mut bench.fx);
+    assert!(bench.fx.stored.is_empty() && bench.fx.settled.is_empty());
+}
+
+#[test]
+fn a_requeued_message_comes_back_to_its_place_marked_and_counted() {
+    let mut bench = Bench::plain();
+    bench.publish_ids(1..=3);
+    let client = bench.subscribe(acknowledging(1));
+    let taken = client.take();
+    bench.cancel(&client);
+    bench.settle(&taken[1], REQUEUE).unwrap();
+    bench.settle(&taken[0], REQUEUE).unwrap();
+    assert_eq!(bench.fx.returned, [(Seq(2), 1), (Seq(1), 1)]);
+    bench.publish_ids([4]);
+    let again = bench.drain();
+    assert_eq!(ids(&again), [1, 2, 4], "3 is still held");
+    assert_eq!(
+        again
+            .iter()
+            .map(|delivery| (delivery.redelivered, delivery.returns))
+            .collect::<Vec<_>>(),
+        [(true, 1), (true, 1), (false, 0)]
+    );
+}
+
+#[test]
+fn a_return_that_is_not_counted_is_not_written_down() {
+    let mut bench = Bench::plain();
+    bench.publish_ids([1]);
+    let client = bench.subscribe(acknowledging(1));
+    let taken = client.take();
+    bench.cancel(&client);
+    bench
+        .settle(
+            &taken[0],
+            Outcome::Requeue {
+                counted: false,
+                delay_ms: 0,
+            },
+        )
+        .unwrap();
+    assert!(bench.fx.returned.is_empty());
+    let again = bench.drain();
+    assert_eq!((again[0].redelivered, again[0].returns), (true, 0));
+}
+
+#[test]
+fn a_released_delivery_comes_back_as_if_nothing_had_happened() {
+    let mut bench = Bench::plain();
+    bench.publish_ids(1..=2);
+    let client = bench.subscribe(acknowledging(1));
+    let taken = client.take();
+    bench.cancel(&client);
+    bench.settle(&taken[0], Outcome::Release).unwrap();
+    bench.settle(&taken[1], Outcome::Release).unwrap();
+    let again = bench.drain();
+    assert_eq!(ids(&again), [1, 2]);
+    assert!(
+        again
+            .iter()
+            .all(|delivery| !delivery.redelivered && delivery.returns == 0)
+    );
+    assert!(bench.fx.returned.is_empty());
+}
+
+#[test]
+fn a_limit_of_two_returns_means_three_deliveries() {
+    let mut bench = Bench::new(QueueArguments {
+        delivery_limit: Some(2),
+        ..QueueArguments::default()
+    });
+    let client = bench.subscribe(acknowledging(1));
+    bench.publish_ids([1]);
+    for returns in 0..=2 {
+        let taken = client.take();
+        assert_eq!((ids(&taken), taken[0].returns), (vec![1], returns));
+        assert!(bench.fx.dead.is_empty());
+        bench.settle(&taken[0], REQUEUE).unwrap();
+    }
+    assert_eq!(bench.fx.take_dead(), [(1, DeathReason::DeliveryLimit)]);
+    assert!(client.take().is_empty());
+    bench.assert_empty();
+}
+
+#[test]
+fn a_delayed_return_stays_away_until_it_is_due_and_then_takes_its_old_place() {
+    let mut bench = Bench::plain();
+    bench.publish_ids(1..=2);
+    let client = bench.subscribe(acknowledging(1));
+    let taken = client.take();
+    bench.cancel(&client);
+    bench
+        .settle(
+            &taken[0],
+            Outcome::Requeue {
+                counted: true,
+                delay_ms: 50,
+            },
+        )
+        .unwrap();
+    bench
+        .settle(
+            &taken[1],
+            Outcome::Requeue {
+                counted: true,
+                delay_ms: 100,
+            },
+        )
+        .unwrap();
+    assert_eq!(
+        bench.state.depth(),
+        Depth {
+            ready: 2,
+            ready_bytes: 16,
+            unacked: 0,
+            consumers: 0
+        }
+    );
+    assert_eq!(bench.state.next_tick_ms(), Some(START_MS + 50));
+    bench.pass(49);
+    assert!(bench.drain().is_empty());
+    bench.publish_ids([3]);
+    bench.pass(51);
+    assert_eq!(bench.drain_ids(), [1, 2, 3]);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_rejected_message_dies() {
+    let mut bench = Bench::plain();
+    bench.publish_ids([1]);
+    let client = bench.subscribe(acknowledging(1));
+    bench.settle(&client.take()[0], Outcome::Reject).unwrap();
+    assert_eq!(bench.fx.take_dead(), [(1, DeathReason::Rejected)]);
+    bench.assert_empty();
+}
+
+#[test]
+fn settling_twice_is_refused_even_when_the_slot_is_used_again() {
+    let mut bench = Bench::plain();
+    let client = bench.subscribe(acknowledging(1));
+    bench.publish_ids([1]);
+    let first = client.take().remove(0);
+    bench.settle(&first, Outcome::Ack).unwrap();
+    assert_eq!(bench.settle(&first, Outcome::Ack), Err(NotOutstanding));
+    bench.publish_ids([2]);
+    assert_eq!(bench.settle(&first, Outcome::Reject), Err(NotOutstanding));
+    assert_eq!(bench.state.depth().unacked, 1);
+}
+
+#[test]
+fn an_exclusive_consumer_is_alone() {
+    let exclusive = ConsumerSpec {
+        exclusive: true,
+        ..acknowledging(1)
+    };
+    let subscribe = |bench: &mut Bench, spec: &ConsumerSpec| {
+        bench
+            .state
+            .subscribe(bench.now, spec.clone(), Arc::new(Outbox::new(1)))
+    };
+    let mut bench = Bench::plain();
+    let first = subscribe(&mut bench, &exclusive).unwrap();
+    assert_eq!(subscribe(&mut bench, &acknowledging(2)), None);
+    assert!(bench.state.cancel(bench.now, first));
+    assert!(subscribe(&mut bench, &acknowledging(2)).is_some());
+    assert_eq!(subscribe(&mut bench, &exclusive), None);
+}
+
+#[test]
+fn a_consumer_that_leaves_still_holds_what_it_was_given() {
+    let mut bench = Bench::plain();
+    let client = bench.subscribe(acknowledging(1));
+    bench.publish_ids([1]);
+    let taken = client.take();
+    bench.cancel(&client);
+    assert!(
+        !bench.state.cancel(bench.now, client.id),
+        "twice changes nothing"
+    );
+    assert_eq!(
+        bench.state.depth(),
+        Depth {
+            ready: 0,
+            ready_bytes: 0,
+            unacked: 1,
+            consumers: 0
+        }
+    );
+    bench.settle(&taken[0], Outcome::Ack).unwrap();
+    bench.assert_empty();
+}
+
+#[test]
+fn a_consumer_is_never_given_more_than_its_prefetch() {
+    let mut bench = Bench::plain();
+    let client = bench.subscribe(ConsumerSpec {
+        prefetch: 2,
+        ..acknowledging(1)
+    });
+    bench.publish_ids(1..=5);
+    let taken = client.take();
+    assert_eq!(ids(&taken), [1, 2]);
+    bench.settle(&taken[1], Outcome::Ack).unwrap();
+    assert_eq!(client.take_ids(), [3]);
+    bench.settle(&taken[0], REQUEUE).unwrap();
+    assert_eq!(client.take_ids(), [1]);
+}
+
+#[test]
+fn a_consumer_without_room_waits_until_it_is_called_back() {
+    let mut bench = Bench::plain();
+    let client = bench.subscribe_with_room(acknowledging(1), 1);
+    bench.publish_ids(1..=3);
+    assert_eq!(bench.fx.stalled, [client.id]);
+    let taken = client.take();
+    assert_eq!(ids(&taken), [1], "one may overshoot");
+    bench.settle(&taken[0], Outcome::Ack).unwrap();
+    assert!(
+        client.take().is_empty(),
+        "credit alone does not call it back"
+    );
+    bench.fx.stalled.clear();
+    bench.state.call_back(client.id);
+    bench.dispatch();
+    assert_eq!(client.take_ids(), [2]);
 }
