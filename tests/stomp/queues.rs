@@ -33,9 +33,9 @@ async fn a_subscribe_with_other_arguments_than_the_queue_has_is_refused_with_bot
         ),
         (
             "x-max-length:5\n",
-            "",
+            "x-max-length:6",
             "x-max-length",
-            "received none but current is the value '5' of type 'long'",
+            "received the value '6' of type 'long' but current is the value '5' of type 'long'",
         ),
         (
             "",
