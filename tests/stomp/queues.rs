@@ -32,6 +32,12 @@ async fn a_subscribe_with_other_arguments_than_the_queue_has_is_refused_with_bot
             "received the value '30000' of type 'long' but current is the value '60000' of type 'long'",
         ),
         (
+            "x-max-length:5\n",
+            "x-max-length:6",
+            "x-max-length",
+            "received the value '6' of type 'long' but current is the value '5' of type 'long'",
+        ),
+        (
             "",
             "x-overflow:reject-publish",
             "x-overflow",

@@ -198,6 +198,9 @@ fn deliveries_put_back_keep_their_places_whatever_order_they_come_in() {
     let mut taken = client.take();
     bench.cancel(&client);
     bench.publish_ids([4]);
+    // Only the last one never got as far as the socket.
+    taken[0].redelivered = true;
+    taken[1].redelivered = true;
     taken.reverse();
     bench.state.put_back(taken, &mut bench.fx);
     let again = bench.drain();
@@ -207,7 +210,7 @@ fn deliveries_put_back_keep_their_places_whatever_order_they_come_in() {
             .iter()
             .map(|delivery| delivery.redelivered)
             .collect::<Vec<_>>(),
-        [true, true, true, false]
+        [true, true, false, false]
     );
     bench.assert_empty();
 }
