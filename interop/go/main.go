@@ -131,7 +131,8 @@ func sendReceive() error {
 	if err != nil {
 		return err
 	}
-	if err := s.Send(queue("send_receive"), "text/plain", []byte("hello"), stomp.SendOpt.Header("kind", "greeting")); err != nil {
+	err = s.Send(queue("send_receive"), "text/plain", []byte("hello"), stomp.SendOpt.Header("kind", "greeting"))
+	if err != nil {
 		return err
 	}
 	message, err := expect(s.sub, "hello")
@@ -290,7 +291,7 @@ func heartBeats() error {
 	conn, err := dial(
 		stomp.ConnOpt.HeartBeat(time.Second, time.Second),
 		// go-stomp gives both sides this much grace, five seconds by default: too lenient to notice a silent broker.
-		stomp.ConnOpt.HeartBeatError(200*time.Millisecond),
+		stomp.ConnOpt.HeartBeatError(500*time.Millisecond),
 		stomp.ConnOpt.ResponseHeaders(func(header *frame.Header) { agreed = header.Get(frame.HeartBeat) }),
 	)
 	if err != nil {
@@ -344,7 +345,8 @@ func utf8Headers() error {
 	if err != nil {
 		return err
 	}
-	if err := s.Send(queue("utf8_headers"), "text/plain", []byte("see header"), stomp.SendOpt.Header("note", note)); err != nil {
+	err = s.Send(queue("utf8_headers"), "text/plain", []byte("see header"), stomp.SendOpt.Header("note", note))
+	if err != nil {
 		return err
 	}
 	message, err := next(s.sub)
@@ -361,7 +363,8 @@ func badDestination() error {
 		return err
 	}
 	var refused stomp.Error
-	if err := conn.Send("/nowhere/at-all", "text/plain", []byte("lost"), stomp.SendOpt.Receipt); !errors.As(err, &refused) {
+	err = conn.Send("/nowhere/at-all", "text/plain", []byte("lost"), stomp.SendOpt.Receipt)
+	if !errors.As(err, &refused) {
 		return fmt.Errorf("expected an ERROR frame, got %v", err)
 	}
 	text := refused.Message + "\n" + string(refused.Frame.Body)
@@ -381,7 +384,8 @@ func requestReply() error {
 	}
 	// A subscription with a reply-to header is go-stomp's way to receive from a temporary queue: nothing is sent, but
 	// messages that arrive under that name are handed over.
-	client, err := subscribe("/temp-queue/answers", stomp.AckAuto, stomp.SubscribeOpt.Header(stomp.ReplyToHeader, "/temp-queue/answers"))
+	answers := stomp.SubscribeOpt.Header(stomp.ReplyToHeader, "/temp-queue/answers")
+	client, err := subscribe("/temp-queue/answers", stomp.AckAuto, answers)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,7 @@
 """The interop checks as typed by a person into telnet or nc: checks.py HOST PORT PREFIX telnet|nc"""
 
-import re
 import subprocess
 import sys
-import time
 
 from terminal import Terminal
 

@@ -39,7 +39,9 @@ export class Session {
     session.client = await within(
       new Promise((resolve, reject) => {
         const connectHeaders = { host: '/', login: 'guest', passcode: 'guest', 'heart-beat': heartBeat };
-        stompit.connect({ host, port, connectHeaders }, (error, client) => (error ? reject(error) : resolve(client)));
+        // A margin for a busy machine: by default stompit gives up when a beat is a tenth of a second late.
+        const options = { host, port, connectHeaders, heartbeatDelayMargin: 500 };
+        stompit.connect(options, (error, client) => (error ? reject(error) : resolve(client)));
       }),
       'CONNECTED',
     );

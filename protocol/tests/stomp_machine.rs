@@ -321,7 +321,10 @@ fn malformed_bytes_are_a_fault_after_which_nothing_comes() {
     let fault = connection.fault();
     assert!(matches!(
         fault,
-        Fault::Decode(DecodeError::MissingColon { .. })
+        Fault::Decode {
+            error: DecodeError::MissingColon { .. },
+            receipt_id: None
+        }
     ));
     connection.nothing();
     assert!(!connection.machine.is_logged_in());
@@ -330,6 +333,32 @@ fn malformed_bytes_are_a_fault_after_which_nothing_comes() {
     let answer = connection.answer();
     assert!(answer.contains("\ncode:missing_colon\n"), "{answer}");
     assert!(answer.contains("\"no colon\""), "{answer}");
+}
+
+#[test]
+fn a_fault_answers_the_receipt_of_the_frame_it_is_in() {
+    for (wire, receipt_id) in [
+        ("SEND\nreceipt:a\\cb\nno colon\n\n\0", Some("a:b")),
+        ("SEND\nreceipt:1\ncontent-length:99999999\n\n", Some("1")),
+        (
+            "SEND\r\nreceipt:1\r\ncontent-length:1\r\n\r\nabc\0",
+            Some("1"),
+        ),
+        ("SEND\nreceipt:1\na:\\x\n\n\0", Some("1")),
+        ("SEND\nreceipt:1\0", None),
+        // That receipt is another frame's.
+        ("ACK\nid:1\nreceipt:1\n\n\0SE\rND\n\n\0", None),
+        ("ACK\nid:1\nreceipt:1\n\n\0SEND\n:\n\n\0", None),
+    ] {
+        let mut connection = Connection::logged_in("accept-version:1.2\n");
+        connection.receive(wire);
+        if wire.starts_with("ACK") {
+            assert_eq!(connection.frame().command, Command::Ack);
+        }
+        let fault = connection.fault();
+        let expected = receipt_id.map(str::as_bytes);
+        assert_eq!(fault.receipt_id(), expected, "{wire:?}: {fault}");
+    }
 }
 
 #[test]
@@ -461,7 +490,10 @@ fn a_client_does_not_die_while_it_is_not_read() {
 #[test]
 fn every_fault_has_a_code_and_a_sentence() {
     for fault in [
-        Fault::Decode(DecodeError::TlsHello),
+        Fault::Decode {
+            error: DecodeError::TlsHello,
+            receipt_id: None,
+        },
         Fault::LoginTimeout,
         Fault::HeartbeatMissed,
         Fault::TooManyRefusals { limit: 1 },

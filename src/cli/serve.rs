@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -161,55 +161,92 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
     let memory = Arc::new(Memory::new(wiring::memory(config)));
     let accept_data_loss = config.storage.accept_data_loss;
     let opened = tokio::task::spawn_blocking(move || {
-        let (journal, recovered) = storage::open_directory(&directory, options).map_err(Failure::running)?;
-        for loss in &recovered.losses {
-            error!("{loss}");
-        }
-        if !recovered.losses.is_empty() && !accept_data_loss {
-            return Err(Failure::running(
-                "the store has lost messages (the lines above say which). Restore it from a backup, or start once with --accept-data-loss to go on without them",
-            ));
+        let (journal, mut recovered) =
+            storage::open_directory(&directory, options).map_err(Failure::running)?;
+        let written_off = if accept_data_loss {
+            std::mem::take(&mut recovered.losses)
+        } else {
+            Vec::new()
+        };
+        for loss in &written_off {
+            error!(%loss, "going on without what is lost");
         }
         let clean = recovered.clean;
         let access = Access::new(access).map_err(Failure::usage)?;
-        let (broker, restored) = Broker::open(journal, recovered, &vhosts, access, memory, Clock::system()).map_err(Failure::running)?;
-        info!(queues = restored.queues, messages = restored.messages, clean, "store opened");
+        let (broker, restored) =
+            Broker::open(journal, recovered, &vhosts, access, memory, Clock::system())
+                .map_err(Failure::running)?;
+        broker.write_off(&written_off);
+        info!(
+            queues = restored.queues,
+            messages = restored.messages,
+            clean,
+            "store opened"
+        );
         Ok(broker)
     });
     let broker = opened.await.map_err(Failure::running)??;
     let failing = shutdown.clone();
-    broker.core().journal.on_failure(Box::new(move |error| failing.request(Reason::Failure(error.to_string()))));
+    broker.core().journal.on_failure(Box::new(move |error| {
+        failing.request(Reason::Failure(error.to_string()))
+    }));
     broker.start();
-    tokio::spawn(watch_disk(Arc::clone(&broker), config.storage.data_dir.clone(), config.disk.clone()));
+    tokio::spawn(watch_disk(
+        Arc::clone(&broker),
+        config.storage.data_dir.clone(),
+        config.disk.clone(),
+    ));
     Ok(broker)
 }
 
 /// Looks at the free disk space now and then: below the limit publishers are refused, consumers go on.
 async fn watch_disk(broker: Arc<Broker>, directory: PathBuf, disk: config::Disk) {
-    let reserve = storage::Reserve::new(&directory, disk.reserve);
+    let watch = Arc::new((
+        broker,
+        directory.clone(),
+        storage::Reserve::new(&directory, disk.reserve),
+    ));
     loop {
-        let available = storage::available_bytes(&directory);
-        let low = match &available {
-            Ok(available) => *available < disk.free_limit,
-            Err(error) => {
-                warn!(%error, "cannot tell how much disk space is free");
-                false
-            }
-        };
-        if low != broker.core().is_disk_low() {
-            broker.core().set_disk_low(low);
-            let available = available.unwrap_or_default();
-            if low {
-                error!(available, limit = disk.free_limit, "disk space is low: publishers are refused until there is room");
-            } else {
-                info!(available, limit = disk.free_limit, "there is disk space again");
-            }
-        }
-        let kept = if low { reserve.release() } else { reserve.fill() };
-        if let Err(error) = kept {
-            warn!(%error, "the disk reserve could not be changed");
+        let watch = Arc::clone(&watch);
+        let limit = disk.free_limit;
+        // The file system may take its time, and the reserve is many bytes to write.
+        let look =
+            tokio::task::spawn_blocking(move || look_at_disk(&watch.0, &watch.1, &watch.2, limit));
+        if look.await.is_err() {
+            return;
         }
         tokio::time::sleep(LOOK_AT_DISK_EVERY).await;
+    }
+}
+
+fn look_at_disk(broker: &Broker, directory: &Path, reserve: &storage::Reserve, limit: u64) {
+    let available = storage::available_bytes(directory);
+    let low = match &available {
+        Ok(available) => *available < limit,
+        Err(error) => {
+            warn!(%error, "cannot tell how much disk space is free");
+            false
+        }
+    };
+    if low != broker.core().is_disk_low() {
+        broker.core().set_disk_low(low);
+        let available = available.unwrap_or_default();
+        if low {
+            error!(
+                available,
+                limit, "disk space is low: publishers are refused until there is room"
+            );
+        } else {
+            info!(available, limit, "there is disk space again");
+        }
+    }
+    let kept = if low {
+        reserve.release()
+    } else {
+        reserve.fill()
+    };
+    if let Err(error) = kept {
+        warn!(%error, "the disk reserve could not be changed");
     }
 }
 
@@ -241,17 +278,35 @@ impl Stomp {
             options: Arc::new(wiring::stomp(config).map_err(Failure::usage)?),
             driver: wiring::driver(config),
             pool: Arc::new(BufferPool::new(READ_BUFFERS)),
-            stop: Stop { clients: shutdown.clients(), abort: shutdown.abort() },
+            stop: Stop {
+                clients: shutdown.clients(),
+                abort: shutdown.abort(),
+            },
             accepted: AtomicU64::new(0),
         })
     }
 }
 
 impl Handler for Stomp {
-    fn serve(&self, stream: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let owner = Owner(self.accepted.fetch_add(1, Ordering::Relaxed) + 1);
-        let session = StompSession::new(Arc::clone(&self.broker), Arc::clone(&self.options), Peer { remote }, owner);
-        connection::drive(stream, session, self.stop.clone(), Arc::clone(&self.pool), self.driver)
+        let session = StompSession::new(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.options),
+            Peer { remote },
+            owner,
+        );
+        connection::drive(
+            stream,
+            session,
+            self.stop.clone(),
+            Arc::clone(&self.pool),
+            self.driver,
+        )
     }
 
     fn refuse(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {

@@ -1,15 +1,22 @@
 //! From the configuration to the options of each floor.
 
+use std::time::Duration;
+
 use millpond_protocol::stomp;
 
 use crate::config::{self, Config};
 use crate::connection::DriverOptions;
 use crate::connection::stomp::{ErrorMode, StompOptions};
-use crate::engine::access::{AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig};
+use crate::engine::access::{
+    AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig,
+};
 use crate::engine::memory::MemoryLimit;
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
 use crate::storage::{DirectoryOptions, JournalOptions, SledOptions};
+
+/// The least time a closing connection has to fetch what is owed to it.
+const CLOSE_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
 /// The options of the store.
 pub(super) fn directory(config: &Config) -> DirectoryOptions {
@@ -22,7 +29,9 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             backlog_limit_bytes: storage.backlog_bytes,
             ..JournalOptions::default()
         },
-        sled: SledOptions { cache_bytes: storage.cache },
+        sled: SledOptions {
+            cache_bytes: storage.cache,
+        },
         accept_data_loss: storage.accept_data_loss,
     }
 }
@@ -62,11 +71,20 @@ pub(super) fn access(config: &Config) -> Result<AccessConfig, String> {
         .users
         .iter()
         .map(|user| {
-            let tags = user.tags.iter().map(|tag| tag.parse().map_err(|error| format!("user '{}': {error}", user.name)));
+            let tags = user.tags.iter().map(|tag| {
+                tag.parse()
+                    .map_err(|error| format!("user '{}': {error}", user.name))
+            });
             Ok(UserConfig {
                 name: user.name.clone(),
-                password: user.password.as_ref().map(|password| Password::new(password.expose())),
-                password_hash: user.password_hash.as_ref().map(|hash| hash.expose().to_owned()),
+                password: user
+                    .password
+                    .as_ref()
+                    .map(|password| Password::new(password.expose())),
+                password_hash: user
+                    .password_hash
+                    .as_ref()
+                    .map(|hash| hash.expose().to_owned()),
                 tags: tags.collect::<Result<_, String>>()?,
                 loopback_only: user.loopback_only,
             })
@@ -98,7 +116,11 @@ pub(super) fn access(config: &Config) -> Result<AccessConfig, String> {
             })
         })
         .collect::<Result<_, String>>()?;
-    Ok(AccessConfig { users, permissions, topic_permissions })
+    Ok(AccessConfig {
+        users,
+        permissions,
+        topic_permissions,
+    })
 }
 
 fn exchange(name: &str) -> Result<ExchangeName, String> {
@@ -107,7 +129,13 @@ fn exchange(name: &str) -> Result<ExchangeName, String> {
 
 /// How connections are driven.
 pub(super) fn driver(config: &Config) -> DriverOptions {
-    DriverOptions { write_bytes: config.limits.write_bytes, close_timeout: config.shutdown.drain_timeout }
+    // However soon the broker itself wants to be gone (it cuts connections off then), a client that leaves
+    // or is told to has time to fetch what is owed to it.
+    let close_timeout = config.shutdown.drain_timeout.max(CLOSE_TIMEOUT_MIN);
+    DriverOptions {
+        write_bytes: config.limits.write_bytes,
+        close_timeout,
+    }
 }
 
 /// How STOMP sessions behave.
@@ -116,7 +144,11 @@ pub(super) fn driver(config: &Config) -> DriverOptions {
 /// A sentence naming the vhost or exchange that cannot be.
 pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
     let (limits, dialect) = (&config.limits, &config.stomp);
-    let frames = stomp::Limits { frame_bytes: limits.message_bytes, headers: limits.headers, header_line_bytes: limits.header_line_bytes };
+    let frames = stomp::Limits {
+        frame_bytes: limits.message_bytes,
+        headers: limits.headers,
+        header_line_bytes: limits.header_line_bytes,
+    };
     let before_login = stomp::Limits {
         frame_bytes: limits.login_bytes.min(limits.message_bytes),
         header_line_bytes: limits.header_line_bytes.min(limits.login_bytes),
@@ -134,7 +166,11 @@ pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
             login_timeout: limits.login_timeout,
             implicit_connect: dialect.implicit_connect,
             strict_errors: errors == ErrorMode::Strict,
-            server: if dialect.hide_server_info { String::new() } else { defaults.machine.server.clone() },
+            server: if dialect.hide_server_info {
+                String::new()
+            } else {
+                defaults.machine.server.clone()
+            },
             ..defaults.machine.clone()
         },
         default_user: dialect.default_user.clone(),
@@ -146,7 +182,7 @@ pub(super) fn stomp(config: &Config) -> Result<StompOptions, String> {
         default_prefetch: u32::try_from(dialect.default_prefetch).unwrap_or(u32::MAX),
         errors,
         argument_mismatch: match dialect.argument_mismatch {
-            config::ArgumentMismatch::Error => Mismatch::Error,
+            config::ArgumentMismatch::Error => Mismatch::ErrorIfGiven,
             config::ArgumentMismatch::UseExisting => Mismatch::UseExisting,
         },
         outbox_bytes: limits.outbox_bytes,

@@ -18,7 +18,10 @@ pub struct BufferPool {
 impl BufferPool {
     /// A pool that keeps at most `keep` buffers of 64 KiB.
     pub fn new(keep: usize) -> Self {
-        Self { free: Mutex::default(), keep }
+        Self {
+            free: Mutex::default(),
+            keep,
+        }
     }
 
     /// An empty buffer with room for 64 KiB.

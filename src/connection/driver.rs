@@ -2,7 +2,8 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -53,18 +54,45 @@ enum Event {
 }
 
 /// Drives one connection until it ends. Errors of the socket just end it.
-pub async fn drive<T, S>(mut transport: T, mut session: S, stop: Stop, pool: Arc<BufferPool>, options: DriverOptions)
-where
+pub async fn drive<T, S>(
+    mut transport: T,
+    mut session: S,
+    stop: Stop,
+    pool: Arc<BufferPool>,
+    options: DriverOptions,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Session,
 {
-    let mut driver = Driver { session: &mut session, output: Output::default(), input: None, login: None, closing: None, timer: None, stopping: false, options };
-    let ended = driver.run(&mut transport, &stop, &pool).await;
-    let lingers = ended.is_ok();
+    let mut driver = Driver {
+        session: &mut session,
+        output: Output::default(),
+        input: None,
+        unread: false,
+        login: None,
+        closing: None,
+        timer: None,
+        stopping: false,
+        options,
+    };
+    let ended = contained(driver.run(&mut transport, &stop, &pool)).await;
     session.close();
-    if lingers {
+    if ended.is_ok() {
         linger(&mut transport).await;
     }
+}
+
+/// A panic while driving one connection ends that connection only: what it holds still goes back.
+async fn contained(driving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let mut driving = pin!(driving);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| driving.as_mut().poll(cx)));
+        // The panic hook has told what happened.
+        polled.unwrap_or_else(|_| {
+            Poll::Ready(Err(io::Error::other("the connection's task panicked")))
+        })
+    })
+    .await
 }
 
 /// Closes our half, and reads the other's rest for a moment.
@@ -74,7 +102,8 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(transport: &mut T) {
     }
     let mut rest = BytesMut::with_capacity(4 * 1024);
     let drained = async {
-        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await {
+        while let Ok(count) = poll_fn(|cx| poll_read_buf(Pin::new(transport), cx, &mut rest)).await
+        {
             rest.clear();
             if count == 0 {
                 break;
@@ -89,6 +118,8 @@ struct Driver<'s, S> {
     session: &'s mut S,
     output: Output,
     input: Option<BytesMut>,
+    /// Bytes were read that the session was not given yet.
+    unread: bool,
     login: Option<LoginFuture>,
     /// Since when the connection only wants to get rid of what is owed.
     closing: Option<Instant>,
@@ -99,30 +130,54 @@ struct Driver<'s, S> {
 
 impl<S: Session> Driver<'_, S> {
     /// `Ok` if we end the connection, an error if the client or the network did.
-    async fn run<T: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut T, stop: &Stop, pool: &BufferPool) -> io::Result<()> {
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        transport: &mut T,
+        stop: &Stop,
+        pool: &BufferPool,
+    ) -> io::Result<()> {
         let outbox = self.session.outbox();
+        let mut aborted = pin!(stop.abort.cancelled());
+        let mut stopped = pin!(stop.clients.cancelled());
         loop {
             if self.closing.is_some() && self.output.is_empty() && !self.session.owes() {
                 return Ok(());
             }
             self.arm_timer();
             let now = Instant::now();
-            // A client that does not take its answers is not read from: that bounds the answers.
-            let reads = self.closing.is_none()
-                && self.login.is_none()
-                && self.output.len() < self.options.write_bytes
-                && self.session.wants_input(now);
+            // A client that does not take its answers gets no new ones: that bounds them. Some of what it
+            // sends is still read, though not looked at, because its heart-beats are among it.
+            let answers = self.output.len() < self.options.write_bytes;
+            let idle = self.closing.is_none() && self.login.is_none();
+            if self.unread && answers && idle {
+                let flow = self.take_input(now, pool);
+                self.follow(flow, now);
+                continue;
+            }
+            let room = answers
+                || self
+                    .input
+                    .as_ref()
+                    .is_none_or(|input| input.len() < READ_SIZE);
+            let reads = idle && self.session.wants_input(now, room);
             let event = {
-                let (input, output, login, timer) = (&mut self.input, &mut self.output, &mut self.login, &mut self.timer);
+                let (input, output, login, timer) = (
+                    &mut self.input,
+                    &mut self.output,
+                    &mut self.login,
+                    &mut self.timer,
+                );
                 let write_bytes = self.options.write_bytes;
+                // The socket comes last: a client that never stops sending must not keep its own receipts,
+                // deliveries and heart-beats waiting. None of the others is always ready.
                 tokio::select! {
                     biased;
-                    () = stop.abort.cancelled() => return Err(io::ErrorKind::Interrupted.into()),
-                    () = stop.clients.cancelled(), if !self.stopping => Event::Stopping,
-                    event = poll_fn(|cx| poll_socket(transport, input, output, reads, write_bytes, pool, cx)) => event?,
+                    () = &mut aborted => return Err(io::ErrorKind::Interrupted.into()),
+                    () = &mut stopped, if !self.stopping => Event::Stopping,
                     () = outbox.woken() => Event::Woken,
                     outcome = wait_login(login) => Event::Login(outcome),
                     () = wait_timer(timer) => Event::Deadline,
+                    event = poll_fn(|cx| poll_socket(transport, input, output, reads, write_bytes, pool, cx)) => event?,
                 }
             };
             self.on_event(event, pool)?;
@@ -132,21 +187,22 @@ impl<S: Session> Driver<'_, S> {
     fn on_event(&mut self, event: Event, pool: &BufferPool) -> io::Result<()> {
         let now = Instant::now();
         let flow = match event {
-            // The client closed: everything it sent before was carried out when it was read.
-            Event::Input(0) => return Err(io::ErrorKind::ConnectionReset.into()),
+            // The client has said all it will. It may only have closed its half, and wait for its answers.
+            Event::Input(0) => {
+                if self.unread {
+                    let _ = self.take_input(now, pool);
+                }
+                Flow::Close
+            }
             Event::Input(_) => {
-                let flow = match &mut self.input {
-                    Some(input) => self.session.on_bytes(now, input, &mut self.output),
-                    None => Flow::Continue,
-                };
-                self.release_input(pool);
-                flow
+                self.session.on_received(now);
+                self.unread = true;
+                Flow::Continue
             }
             Event::Output(count) => {
                 self.output.advance(count);
-                self.session.on_sent(now);
+                self.session.on_sent(now, self.output.written());
                 if self.output.is_empty() {
-                    self.session.on_drained();
                     let flow = self.wake();
                     self.output.release();
                     flow
@@ -157,23 +213,24 @@ impl<S: Session> Driver<'_, S> {
             Event::Woken => self.wake(),
             Event::Login(outcome) => {
                 self.login = None;
-                let flow = self.session.on_login(now, outcome, &mut self.output);
-                match (flow, &mut self.input) {
-                    // What the client sent behind its CONNECT was waiting for this.
-                    (Flow::Continue, Some(input)) => {
-                        let flow = self.session.on_bytes(now, input, &mut self.output);
-                        self.release_input(pool);
-                        flow
-                    }
-                    (flow, _) => flow,
-                }
+                // What the client sent behind its CONNECT, or in place of one, was waiting for this.
+                self.unread = true;
+                self.session.on_login(now, outcome, &mut self.output)
             }
             Event::Deadline => {
                 self.timer = None;
-                if self.closing.is_some_and(|since| now >= since + self.options.close_timeout) {
+                if self
+                    .closing
+                    .is_some_and(|since| now >= since + self.options.close_timeout)
+                {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                if self.session.deadline().is_some_and(|deadline| deadline <= now) && self.closing.is_none() {
+                if self
+                    .session
+                    .deadline()
+                    .is_some_and(|deadline| deadline <= now)
+                    && self.closing.is_none()
+                {
                     self.session.on_timeout(now, &mut self.output)
                 } else {
                     Flow::Continue
@@ -185,14 +242,38 @@ impl<S: Session> Driver<'_, S> {
                 Flow::Close
             }
         };
+        self.follow(flow, now);
+        Ok(())
+    }
+
+    fn follow(&mut self, flow: Flow, now: Instant) {
         match flow {
             Flow::Continue => {}
             Flow::Close => {
                 self.closing.get_or_insert(now);
+                // At once, not when the socket ends: a client that was told it may go must not be given
+                // what comes meanwhile, and what it holds is free for others.
+                self.session.close();
             }
             Flow::Login(login) => self.login = Some(login),
         }
-        Ok(())
+    }
+
+    /// Gives the session what was read.
+    fn take_input(&mut self, now: Instant, pool: &BufferPool) -> Flow {
+        self.unread = false;
+        let mut nothing = BytesMut::new();
+        let flow = self.session.on_bytes(
+            now,
+            self.input.as_mut().unwrap_or(&mut nothing),
+            &mut self.output,
+        );
+        if self.input.as_ref().is_some_and(BytesMut::is_empty)
+            && let Some(input) = self.input.take()
+        {
+            pool.give(input);
+        }
+        flow
     }
 
     /// Lets the session encode what waits, as much as one write takes. What does not fit is fetched when
@@ -211,14 +292,6 @@ impl<S: Session> Driver<'_, S> {
                 Flow::Continue
             }
             Woken::Close => Flow::Close,
-        }
-    }
-
-    fn release_input(&mut self, pool: &BufferPool) {
-        if self.input.as_ref().is_some_and(BytesMut::is_empty)
-            && let Some(input) = self.input.take()
-        {
-            pool.give(input);
         }
     }
 

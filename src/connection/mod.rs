@@ -12,3 +12,6 @@ pub use driver::{DriverOptions, Stop, drive};
 pub use output::Output;
 pub use peer::Peer;
 pub use session::{Flow, LoginFuture, LoginOutcome, Session, Woken};
+
+#[cfg(test)]
+mod tests;

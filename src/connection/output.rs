@@ -16,7 +16,10 @@ const KEEP_SIZE: usize = 256 * 1024;
 #[derive(Debug)]
 enum Chunk {
     Encoded(BytesMut),
-    Body { message: Arc<Message>, written: usize },
+    Body {
+        message: Arc<Message>,
+        written: usize,
+    },
 }
 
 impl Chunk {
@@ -44,6 +47,8 @@ pub struct Output {
     len: usize,
     /// Bytes of `tail` that `len` already counts.
     counted: usize,
+    /// Bytes written since the connection began.
+    written: u64,
 }
 
 impl Output {
@@ -66,7 +71,10 @@ impl Output {
         if !before.is_empty() {
             self.sealed.push_back(Chunk::Encoded(before));
         }
-        self.sealed.push_back(Chunk::Body { message: Arc::clone(message), written: 0 });
+        self.sealed.push_back(Chunk::Body {
+            message: Arc::clone(message),
+            written: 0,
+        });
     }
 
     fn count(&mut self) {
@@ -78,6 +86,16 @@ impl Output {
     pub fn len(&mut self) -> usize {
         self.count();
         self.len
+    }
+
+    /// Where what was appended last ends, in bytes since the connection began.
+    pub fn end(&mut self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    /// Bytes that were written since the connection began.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Whether nothing waits.
@@ -107,6 +125,7 @@ impl Output {
     pub(super) fn advance(&mut self, mut count: usize) {
         self.count();
         self.len -= count;
+        self.written += count as u64;
         while count > 0 {
             let Some(first) = self.sealed.front_mut() else {
                 self.tail.advance(count);
@@ -146,9 +165,24 @@ mod tests {
     use crate::engine::name::{ExchangeName, RoutingKey};
 
     fn message(body: Vec<u8>) -> Arc<Message> {
-        let address = Address { exchange: ExchangeName::parse("").unwrap(), routing_key: RoutingKey::parse("q").unwrap() };
-        let meta = Meta { id: MessageId(1), entered_ms: 0, expires_ms: None, persistent: false, priority: None };
-        Arc::new(Message::new(Arc::new(address), meta, Encoding::Stomp, bytes::Bytes::new(), body.into()))
+        let address = Address {
+            exchange: ExchangeName::parse("").unwrap(),
+            routing_key: RoutingKey::parse("q").unwrap(),
+        };
+        let meta = Meta {
+            id: MessageId(1),
+            entered_ms: 0,
+            expires_ms: None,
+            persistent: false,
+            priority: None,
+        };
+        Arc::new(Message::new(
+            Arc::new(address),
+            meta,
+            Encoding::Stomp,
+            bytes::Bytes::new(),
+            body.into(),
+        ))
     }
 
     #[test]
@@ -166,11 +200,18 @@ mod tests {
             while !output.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 4];
                 let used = output.gather(&mut slices, step);
-                let piece: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.to_vec()).collect();
+                let piece: Vec<u8> = slices[..used]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
                 assert!(!piece.is_empty() && piece.len() <= step);
                 written.extend_from_slice(&piece);
                 output.advance(piece.len());
                 assert_eq!(output.len(), expected.len() - written.len());
+                assert_eq!(
+                    (output.written(), output.end()),
+                    (written.len() as u64, expected.len() as u64)
+                );
             }
             assert_eq!(written, expected, "step {step}");
         }

@@ -30,7 +30,7 @@ pub enum Woken {
     Done,
     /// More waits than there was room for.
     More,
-    /// The connection has to end: a promise was broken.
+    /// The connection has to end: a promise was broken, or an ERROR had to be sent that ends it.
     Close,
 }
 
@@ -42,6 +42,9 @@ pub type LoginOutcome = Result<Arc<User>, AccessError>;
 
 /// One client's session in one protocol: bytes in, bytes out, no I/O of its own.
 pub trait Session: Send {
+    /// Bytes came from the client; what they say may have to wait.
+    fn on_received(&mut self, now: Instant);
+
     /// Carries out every complete frame in `input`; what is incomplete stays there.
     fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow;
 
@@ -57,14 +60,13 @@ pub trait Session: Send {
     /// Time passed.
     fn on_timeout(&mut self, now: Instant, output: &mut Output) -> Flow;
 
-    /// Bytes went to the socket.
-    fn on_sent(&mut self, now: Instant);
+    /// Bytes went to the socket, `written` since the connection began: deliveries under auto-ack that end
+    /// before there are done.
+    fn on_sent(&mut self, now: Instant, written: u64);
 
-    /// Everything encoded so far is out: deliveries under auto-ack are done.
-    fn on_drained(&mut self);
-
-    /// Whether the client is to be read from: not while the broker holds a publisher back.
-    fn wants_input(&mut self, now: Instant) -> bool;
+    /// Whether the client is to be read from: not while the broker holds a publisher back, and not while
+    /// there is no `room` for what it says.
+    fn wants_input(&mut self, now: Instant, room: bool) -> bool;
 
     /// Whether something is owed that has to be waited for before closing.
     fn owes(&self) -> bool;
@@ -75,6 +77,6 @@ pub trait Session: Send {
     /// Where its deliveries wait.
     fn outbox(&self) -> Arc<Outbox>;
 
-    /// The connection is gone: gives back what it holds.
+    /// The connection ends: gives back what it holds. What is owed and encoded still goes out.
     fn close(&mut self);
 }

@@ -17,10 +17,10 @@ use super::memory::Memory;
 use super::message::MessageId;
 use super::name::VhostName;
 use super::outbox::Outbox;
-use super::queue::{Durability, LocalQueue, QueueArguments, QueueSpec};
+use super::queue::{Durability, LocalQueue, Queue, QueueArguments, QueueSpec};
 use super::turn::Turn;
 use super::vhost::{ExchangeSpec, Vhost};
-use crate::storage::{Journal, QueueId, Recovered};
+use crate::storage::{Journal, Loss, QueueId, Recovered};
 
 /// What all vhosts share.
 pub struct Core {
@@ -30,8 +30,10 @@ pub struct Core {
     pub memory: Arc<Memory>,
     /// All time comes from here.
     pub clock: Clock,
-    /// Publishers held back, and when they go on.
-    pub(super) brake: Brake,
+    /// Publishers held back until there is memory.
+    memory_brake: Arc<Brake>,
+    /// Publishers held back until the log has caught up.
+    log_brake: Arc<Brake>,
     disk_low: AtomicBool,
     next_message: AtomicU64,
     next_queue: AtomicU64,
@@ -52,7 +54,8 @@ impl Core {
             journal,
             memory,
             clock,
-            brake: Brake::default(),
+            memory_brake: Arc::default(),
+            log_brake: Arc::default(),
             disk_low: AtomicBool::new(false),
             next_message: AtomicU64::new(first),
             next_queue: AtomicU64::new(1),
@@ -79,14 +82,19 @@ impl Core {
         self.disk_low.load(Ordering::Relaxed)
     }
 
+    /// Whether even the reserve of memory is used up: messages are refused, settling goes on.
+    pub fn is_memory_low(&self) -> bool {
+        self.memory.pressure() && !self.memory.has_reserve()
+    }
+
     /// Notes what a look at the disk found.
     pub fn set_disk_low(&self, low: bool) {
         self.disk_low.store(low, Ordering::Relaxed);
     }
 
-    /// Whether publishers should pause: memory is near its limit, or the log is behind.
-    pub fn under_pressure(&self) -> bool {
-        self.memory.pressure() || self.journal.backlog_bytes() > self.journal.backlog_limit_bytes()
+    /// Whether more is appended to the log and not on disk than may be.
+    fn is_log_behind(&self) -> bool {
+        self.journal.backlog_bytes() > self.journal.backlog_limit_bytes()
     }
 }
 
@@ -107,11 +115,12 @@ pub struct Restored {
 }
 
 impl Broker {
-    /// A broker with the vhosts given, and with everything that recovery found.
+    /// A broker with the vhosts given, and with everything that recovery found. A queue that lost
+    /// something is quarantined, the others are served.
     ///
     /// # Errors
-    /// A sentence, if a definition or message on disk cannot be read: the broker must not start and
-    /// pretend that it was never there.
+    /// A sentence, if a definition or message on disk cannot be read, or it is not known what is lost:
+    /// the broker must not start and pretend that it was never there.
     pub fn open(
         journal: Journal,
         recovered: Recovered,
@@ -120,7 +129,11 @@ impl Broker {
         memory: Arc<Memory>,
         clock: Clock,
     ) -> Result<(Arc<Self>, Restored), String> {
-        let broker = Self { core: Core::new(journal, memory, clock), vhosts: DashMap::new(), access };
+        let broker = Self {
+            core: Core::new(journal, memory, clock),
+            vhosts: DashMap::new(),
+            access,
+        };
         for name in vhosts {
             broker.add_vhost(name);
         }
@@ -129,8 +142,22 @@ impl Broker {
     }
 
     fn add_vhost(&self, name: &VhostName) -> Arc<Vhost> {
-        let entry = self.vhosts.entry(name.clone()).or_insert_with(|| Vhost::new(name.compact(), Arc::clone(&self.core)));
+        let entry = self
+            .vhosts
+            .entry(name.clone())
+            .or_insert_with(|| Vhost::new(name.compact(), Arc::clone(&self.core)));
         Arc::clone(entry.value())
+    }
+
+    /// Goes on without what is lost: it is not looked for again.
+    pub fn write_off(&self, losses: &[Loss]) {
+        let mut turn = Turn::begin(&self.core);
+        for loss in losses {
+            if let Loss::Messages { queue, first, last } = loss {
+                turn.write_off(*queue, *first, *last);
+            }
+        }
+        turn.finish();
     }
 
     /// Starts the vhosts' tasks. Call it inside a runtime.
@@ -138,7 +165,16 @@ impl Broker {
         for vhost in &self.vhosts {
             vhost.start();
         }
-        tokio::spawn(flow::release_when_relieved(Arc::downgrade(&self.core)));
+        let core = &self.core;
+        let release = |brake: &Arc<Brake>, pressed| {
+            tokio::spawn(flow::release_when_relieved(
+                Arc::downgrade(core),
+                Arc::clone(brake),
+                pressed,
+            ))
+        };
+        release(&core.memory_brake, |core| core.memory.pressure());
+        release(&core.log_brake, Core::is_log_behind);
     }
 
     /// What all vhosts share.
@@ -147,12 +183,21 @@ impl Broker {
     }
 
     /// Whether a publisher with this outbox should pause; if so it is woken when it may go on.
-    pub fn under_pressure(&self, outbox: &Arc<Outbox>) -> bool {
-        let pressed = self.core.under_pressure();
-        if pressed {
-            self.core.brake.hold(outbox);
+    ///
+    /// One that holds unsettled deliveries (`settles`) does not pause for memory, because settling is what
+    /// makes room: it publishes out of the reserve, and is refused beyond it. It does pause for the log,
+    /// which catches up by itself.
+    pub fn must_pause(&self, outbox: &Arc<Outbox>, settles: bool) -> bool {
+        let core = &self.core;
+        let behind = core.is_log_behind();
+        if behind {
+            core.log_brake.hold(outbox);
         }
-        pressed
+        let short = !settles && core.memory.pressure();
+        if short {
+            core.memory_brake.hold(outbox);
+        }
+        behind || short
     }
 
     /// Users and permissions.
@@ -165,11 +210,14 @@ impl Broker {
     /// # Errors
     /// `NotFound`.
     pub fn vhost(&self, name: &VhostName) -> Result<Arc<Vhost>, EngineError> {
-        self.vhosts.get(name).map(|entry| Arc::clone(entry.value())).ok_or_else(|| EngineError::NotFound {
-            kind: Kind::Vhost,
-            name: name.to_string(),
-            vhost: name.clone(),
-        })
+        self.vhosts
+            .get(name)
+            .map(|entry| Arc::clone(entry.value()))
+            .ok_or_else(|| EngineError::NotFound {
+                kind: Kind::Vhost,
+                name: name.to_string(),
+                vhost: name.clone(),
+            })
     }
 
     fn restore(&self, recovered: Recovered) -> Result<Restored, String> {
@@ -178,38 +226,114 @@ impl Broker {
         let mut turn = Turn::begin(&self.core);
         for (key, value) in &recovered.definitions {
             match Definition::decode(key, value)? {
-                Definition::Queue { id, vhost, name, auto_delete, arguments } => {
-                    let spec = QueueSpec { durability: Durability::Durable, exclusive: None, auto_delete, arguments };
-                    let parsed = QueueArguments::parse(&spec.arguments).map_err(|error| format!("queue '{name}' on disk: {error}"))?;
-                    queues.insert(id, self.vhost_of(&vhost).add_queue(&mut turn, QueueId(id), &name, &spec, parsed));
+                Definition::Queue {
+                    id,
+                    vhost,
+                    name,
+                    auto_delete,
+                    arguments,
+                } => {
+                    let spec = QueueSpec {
+                        durability: Durability::Durable,
+                        exclusive: None,
+                        auto_delete,
+                        arguments,
+                    };
+                    let parsed = QueueArguments::parse(&spec.arguments)
+                        .map_err(|error| format!("queue '{name}' on disk: {error}"))?;
+                    queues.insert(
+                        id,
+                        self.vhost_of(&vhost).add_queue(
+                            &mut turn,
+                            QueueId(id),
+                            &name,
+                            &spec,
+                            parsed,
+                        ),
+                    );
                 }
-                Definition::Exchange { vhost, name, exchange_kind, auto_delete, arguments } => {
-                    let spec = ExchangeSpec { kind: exchange_kind, durability: Durability::Durable, auto_delete, arguments };
+                Definition::Exchange {
+                    vhost,
+                    name,
+                    exchange_kind,
+                    auto_delete,
+                    arguments,
+                } => {
+                    let spec = ExchangeSpec {
+                        kind: exchange_kind,
+                        durability: Durability::Durable,
+                        auto_delete,
+                        arguments,
+                    };
                     self.vhost_of(&vhost).add_exchange(&name, &spec);
                 }
                 binding @ Definition::Binding { .. } => bindings.push(binding),
             }
         }
         for definition in bindings {
-            let Definition::Binding { id, exchange, queue, key, arguments, filter_tags } = definition else { continue };
-            let Some(queue) = queues.get(&queue) else { continue };
-            let mut binding = Binding::new(key, arguments).map_err(|error| format!("binding {id} on disk: {error}"))?;
+            let Definition::Binding {
+                id,
+                exchange,
+                queue,
+                key,
+                arguments,
+                filter_tags,
+            } = definition
+            else {
+                continue;
+            };
+            let Some(queue) = queues.get(&queue) else {
+                continue;
+            };
+            let mut binding = Binding::new(key, arguments)
+                .map_err(|error| format!("binding {id} on disk: {error}"))?;
             if let Some(tags) = filter_tags {
-                let filter = TagFilter::parse(tags.as_bytes()).map_err(|error| format!("binding {id} on disk: {error}"))?;
+                let filter = TagFilter::parse(tags.as_bytes())
+                    .map_err(|error| format!("binding {id} on disk: {error}"))?;
                 binding = binding.with_filter(filter);
             }
             if let Some(vhost) = queue.vhost() {
-                vhost.rebind(&exchange, queue, binding, id).map_err(|error| format!("binding {id} on disk: {error}"))?;
+                vhost
+                    .rebind(&exchange, queue, binding, id)
+                    .map_err(|error| format!("binding {id} on disk: {error}"))?;
             }
             self.core.next_binding.fetch_max(id + 1, Ordering::Relaxed);
         }
-        let highest = queues.keys().next_back().copied().unwrap_or(0).max(recovered.next_queue.0.saturating_sub(1));
-        self.core.next_queue.fetch_max(highest + 1, Ordering::Relaxed);
-        let mut restored = Restored { queues: queues.len(), messages: 0 };
+        let highest = queues
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(0)
+            .max(recovered.next_queue.0.saturating_sub(1));
+        self.core
+            .next_queue
+            .fetch_max(highest + 1, Ordering::Relaxed);
+        let mut restored = Restored {
+            queues: queues.len(),
+            messages: 0,
+        };
         for (id, contents) in recovered.queues {
-            let Some(queue) = queues.get(&id.0) else { continue };
+            let Some(queue) = queues.get(&id.0) else {
+                // Deleted, but not to the end.
+                turn.forget(id);
+                continue;
+            };
             restored.messages += contents.messages.len();
             queue.recover(&mut turn, contents, !recovered.clean)?;
+        }
+        for loss in &recovered.losses {
+            let queue = match loss {
+                Loss::Messages { queue, .. } | Loss::Settled { queue } => queues.get(&queue.0),
+                Loss::Commits { .. } | Loss::Checkpoint { .. } => {
+                    return Err(format!(
+                        "{loss}. Restore the data directory from a backup, or start once with --accept-data-loss to go on without what is lost"
+                    ));
+                }
+            };
+            if let Some(queue) = queue {
+                tracing::error!(queue = %queue.name(), %loss, "queue quarantined: the others are served");
+                queue.quarantine(loss.to_string());
+            }
         }
         turn.finish();
         Ok(restored)

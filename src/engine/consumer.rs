@@ -82,7 +82,10 @@ pub(super) struct Consumers {
 
 impl Consumers {
     pub(super) fn new(single_active: bool) -> Self {
-        Self { single_active, ..Self::default() }
+        Self {
+            single_active,
+            ..Self::default()
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,24 +93,44 @@ impl Consumers {
     }
 
     pub(super) fn any_exclusive(&self) -> bool {
-        self.slots.iter().any(|(_, consumer)| consumer.spec.exclusive)
+        self.slots
+            .iter()
+            .any(|(_, consumer)| consumer.spec.exclusive)
     }
 
     pub(super) fn add(&mut self, spec: ConsumerSpec, outbox: Arc<Outbox>) -> ConsumerId {
         self.serials = self.serials.wrapping_add(1);
         let serial = self.serials;
         let priority = spec.priority;
-        let consumer = Consumer { spec, outbox, serial, in_flight: 0, standing: Standing::InLine, pending: Vec::new(), touched: false };
-        let slot = u32::try_from(self.slots.insert(consumer)).expect("fewer than 4 billion consumers");
+        let consumer = Consumer {
+            spec,
+            outbox,
+            serial,
+            in_flight: 0,
+            standing: Standing::InLine,
+            pending: Vec::new(),
+            touched: false,
+        };
+        let slot =
+            u32::try_from(self.slots.insert(consumer)).expect("fewer than 4 billion consumers");
         self.line(priority).slots.push_back(slot);
         ConsumerId { slot, serial }
     }
 
     fn line(&mut self, priority: i32) -> &mut Line {
-        let at = match self.lines.binary_search_by(|line| priority.cmp(&line.priority)) {
+        let at = match self
+            .lines
+            .binary_search_by(|line| priority.cmp(&line.priority))
+        {
             Ok(at) => at,
             Err(at) => {
-                self.lines.insert(at, Line { priority, slots: std::collections::VecDeque::new() });
+                self.lines.insert(
+                    at,
+                    Line {
+                        priority,
+                        slots: std::collections::VecDeque::new(),
+                    },
+                );
                 at
             }
         };
@@ -115,11 +138,15 @@ impl Consumers {
     }
 
     pub(super) fn known(&self, id: ConsumerId) -> Option<&Consumer> {
-        self.slots.get(id.slot as usize).filter(|consumer| consumer.serial == id.serial)
+        self.slots
+            .get(id.slot as usize)
+            .filter(|consumer| consumer.serial == id.serial)
     }
 
     fn known_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
-        self.slots.get_mut(id.slot as usize).filter(|consumer| consumer.serial == id.serial)
+        self.slots
+            .get_mut(id.slot as usize)
+            .filter(|consumer| consumer.serial == id.serial)
     }
 
     pub(super) fn remove(&mut self, id: ConsumerId) -> Option<Consumer> {
@@ -127,7 +154,8 @@ impl Consumers {
         for line in &mut self.lines {
             line.slots.retain(|slot| *slot != id.slot);
         }
-        self.lines.retain(|line| !line.slots.is_empty() || line.priority == 0);
+        self.lines
+            .retain(|line| !line.slots.is_empty() || line.priority == 0);
         self.touched.retain(|slot| *slot != id.slot);
         Some(self.slots.remove(id.slot as usize))
     }
@@ -142,7 +170,10 @@ impl Consumers {
     ///
     /// Those met without credit or room step out of line; a settle, or the outbox, calls them back.
     /// `stall` is asked to arrange the latter and says whether it did (false: there is room after all).
-    pub(super) fn next(&mut self, mut stall: impl FnMut(ConsumerId, &Arc<Outbox>) -> bool) -> Option<ConsumerId> {
+    pub(super) fn next(
+        &mut self,
+        mut stall: impl FnMut(ConsumerId, &Arc<Outbox>) -> bool,
+    ) -> Option<ConsumerId> {
         let single = self.single_active.then(|| self.active()).flatten();
         for line in &mut self.lines {
             while let Some(slot) = line.slots.front().copied() {
@@ -155,7 +186,10 @@ impl Consumers {
                     continue;
                 }
                 let consumer = &mut self.slots[slot as usize];
-                let id = ConsumerId { slot, serial: consumer.serial };
+                let id = ConsumerId {
+                    slot,
+                    serial: consumer.serial,
+                };
                 consumer.standing = if !consumer.has_credit() {
                     Standing::NoCredit
                 } else if consumer.outbox.room() > 0 || !stall(id, &consumer.outbox) {
@@ -173,7 +207,9 @@ impl Consumers {
     fn active(&self) -> Option<u32> {
         self.slots
             .iter()
-            .max_by_key(|(_, consumer)| (consumer.spec.priority, std::cmp::Reverse(consumer.serial)))
+            .max_by_key(|(_, consumer)| {
+                (consumer.spec.priority, std::cmp::Reverse(consumer.serial))
+            })
             .map(|(slot, _)| u32::try_from(slot).expect("fewer than 4 billion consumers"))
     }
 
@@ -208,7 +244,9 @@ impl Consumers {
 
     /// Puts a waiting consumer in line again: its outbox has room.
     pub(super) fn call_back(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.known_mut(id) else { return };
+        let Some(consumer) = self.known_mut(id) else {
+            return;
+        };
         if consumer.standing != Standing::InLine {
             consumer.standing = Standing::InLine;
             let priority = consumer.spec.priority;

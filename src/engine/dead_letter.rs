@@ -20,7 +20,10 @@ pub(super) struct Letter {
 fn with_death(message: &Message, queue: &LocalQueue, reason: DeathReason, now_ms: u64) -> Deaths {
     let mut deaths = message.deaths().cloned().unwrap_or_default();
     let name = queue.name().as_bytes();
-    let known = deaths.rows.iter().position(|row| row.reason == reason && row.queue == name);
+    let known = deaths
+        .rows
+        .iter()
+        .position(|row| row.reason == reason && row.queue == name);
     let row = match known {
         Some(at) => {
             let mut row = deaths.rows.remove(at);
@@ -36,15 +39,21 @@ fn with_death(message: &Message, queue: &LocalQueue, reason: DeathReason, now_ms
             original_expiration_ms: message.expiration_ms(),
         },
     };
-    deaths.first.get_or_insert_with(|| (row.queue.clone(), reason, row.address.exchange.clone()));
+    deaths
+        .first
+        .get_or_insert_with(|| (row.queue.clone(), reason, row.address.exchange.clone()));
     deaths.rows.insert(0, row);
     deaths
 }
 
 /// Whether the message would come back to a queue it died in, with no consumer's reject since.
 fn is_cycle(deaths: &Deaths, target: &[u8]) -> bool {
-    let Some(back) = deaths.rows.iter().position(|row| row.queue == target) else { return false };
-    deaths.rows[..=back].iter().all(|row| row.reason != DeathReason::Rejected)
+    let Some(back) = deaths.rows.iter().position(|row| row.queue == target) else {
+        return false;
+    };
+    deaths.rows[..=back]
+        .iter()
+        .all(|row| row.reason != DeathReason::Rejected)
 }
 
 /// Moves one dead letter to where its queue's arguments send it; part of the turn's unit.
@@ -52,11 +61,26 @@ fn is_cycle(deaths: &Deaths, target: &[u8]) -> bool {
 /// A queue that refuses it (full, or a cycle) loses it for that queue: there is no publisher left to
 /// tell, so it is logged.
 pub(super) fn forward(turn: &mut Turn<'_>, letter: Letter) {
-    let Letter { message, reason, queue } = letter;
-    let (Some(vhost), Some(exchange)) = (queue.vhost(), queue.arguments().dead_letter_exchange.clone()) else { return };
-    let routing_key = queue.arguments().dead_letter_routing_key.clone().unwrap_or_else(|| message.address().routing_key.clone());
+    let Letter {
+        message,
+        reason,
+        queue,
+    } = letter;
+    let (Some(vhost), Some(exchange)) = (
+        queue.vhost(),
+        queue.arguments().dead_letter_exchange.clone(),
+    ) else {
+        return;
+    };
+    let routing_key = queue
+        .arguments()
+        .dead_letter_routing_key
+        .clone()
+        .unwrap_or_else(|| message.address().routing_key.clone());
     let deaths = with_death(&message, &queue, reason, turn.now.wall_ms);
-    let mut targets = vhost.targets(&exchange, &routing_key, &message).unwrap_or_default();
+    let mut targets = vhost
+        .targets(&exchange, &routing_key, &message)
+        .unwrap_or_default();
     let dropped_at = targets.len();
     targets.retain(|target| !is_cycle(&deaths, target.name().as_bytes()));
     if targets.len() < dropped_at {
@@ -66,7 +90,10 @@ pub(super) fn forward(turn: &mut Turn<'_>, letter: Letter) {
         tracing::debug!(vhost = %vhost.name(), queue = %queue.name(), %exchange, "dead letter dropped: no queue is bound for it");
         return;
     }
-    let address = Arc::new(Address { exchange, routing_key });
+    let address = Arc::new(Address {
+        exchange,
+        routing_key,
+    });
     let mut batch = PublishBatch::default();
     batch.push(message.dead_lettered(address, turn.now.wall_ms, deaths));
     for target in targets {
@@ -85,18 +112,37 @@ mod tests {
     use crate::engine::name::{ExchangeName, RoutingKey};
 
     fn row(queue: &'static str, reason: DeathReason) -> Death {
-        let address = Address { exchange: ExchangeName::parse("").unwrap(), routing_key: RoutingKey::parse(queue).unwrap() };
-        Death { queue: queue.into(), reason, count: 1, time_s: 0, address, original_expiration_ms: None }
+        let address = Address {
+            exchange: ExchangeName::parse("").unwrap(),
+            routing_key: RoutingKey::parse(queue).unwrap(),
+        };
+        Death {
+            queue: queue.into(),
+            reason,
+            count: 1,
+            time_s: 0,
+            address,
+            original_expiration_ms: None,
+        }
     }
 
     #[test]
     fn a_circle_without_a_reject_ends_and_one_with_a_reject_goes_on() {
         let history = |rows| Deaths { rows, first: None };
-        let expired = history(vec![row("b", DeathReason::Expired), row("a", DeathReason::Expired)]);
+        let expired = history(vec![
+            row("b", DeathReason::Expired),
+            row("a", DeathReason::Expired),
+        ]);
         assert!(is_cycle(&expired, b"a"));
         assert!(is_cycle(&expired, b"b"));
         assert!(!is_cycle(&expired, b"c"));
-        let rejected = history(vec![row("b", DeathReason::Rejected), row("a", DeathReason::Expired)]);
-        assert!(!is_cycle(&rejected, b"a"), "somebody decided to send it round again");
+        let rejected = history(vec![
+            row("b", DeathReason::Rejected),
+            row("a", DeathReason::Expired),
+        ]);
+        assert!(
+            !is_cycle(&rejected, b"a"),
+            "somebody decided to send it round again"
+        );
     }
 }

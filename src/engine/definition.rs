@@ -50,7 +50,12 @@ impl Definition {
     /// # Errors
     /// A sentence, if it is not a definition this program knows.
     pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(value).map_err(|error| format!("the definition '{}' cannot be read: {error}", String::from_utf8_lossy(key)))
+        serde_json::from_slice(value).map_err(|error| {
+            format!(
+                "the definition '{}' cannot be read: {error}",
+                String::from_utf8_lossy(key)
+            )
+        })
     }
 }
 

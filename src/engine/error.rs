@@ -24,6 +24,41 @@ impl Kind {
     }
 }
 
+/// A declaration that asks for something else than what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inequivalent {
+    /// Queue or exchange.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its vhost.
+    pub vhost: VhostName,
+    /// The property or argument that differs.
+    pub argument: String,
+    /// What was asked for, as the field's tools expect it to be written.
+    pub received: String,
+    /// What the object was declared with.
+    pub current: String,
+}
+
+impl std::fmt::Display for Inequivalent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            kind,
+            name,
+            vhost,
+            argument,
+            received,
+            current,
+        } = self;
+        let kind = kind.as_str();
+        write!(
+            f,
+            "inequivalent arg '{argument}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}"
+        )
+    }
+}
+
 /// A refusal: what was asked for did not happen, and nothing else changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
@@ -36,21 +71,8 @@ pub enum EngineError {
         /// The vhost that was searched.
         vhost: VhostName,
     },
-    /// The object exists with another value of `argument`.
-    Inequivalent {
-        /// Queue or exchange.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Its vhost.
-        vhost: VhostName,
-        /// The property or argument that differs.
-        argument: String,
-        /// What was asked for, as the field's tools expect it to be written.
-        received: String,
-        /// What the object was declared with.
-        current: String,
-    },
+    /// The object exists with another value of an argument.
+    Inequivalent(Box<Inequivalent>),
     /// An argument has a value that no queue or exchange of this kind takes.
     InvalidArgument {
         /// The argument's name.
@@ -114,8 +136,18 @@ pub enum EngineError {
         /// Which limit, its value, and the name of its setting.
         what: String,
     },
+    /// Part of what the queue held cannot be read any more: it takes and gives nothing until somebody
+    /// decides what to do.
+    Quarantined {
+        /// The queue.
+        queue: QueueName,
+        /// What is lost.
+        why: String,
+    },
     /// Free disk space is below the configured floor: publishers are refused, consumers go on.
     DiskLow,
+    /// Messages take more memory than `memory.limit` and its reserve: publishers are refused, consumers go on.
+    MemoryLow,
     /// The store failed; the broker is stopping.
     StoreFailed,
 }
@@ -125,11 +157,7 @@ impl std::fmt::Display for EngineError {
         match self {
             Self::NotFound { kind: Kind::Vhost, name, .. } => write!(f, "no vhost '{name}'"),
             Self::NotFound { kind, name, vhost } => write!(f, "no {} '{name}' in vhost '{vhost}'", kind.as_str()),
-            Self::Inequivalent { kind, name, vhost, argument, received, current } => write!(
-                f,
-                "inequivalent arg '{argument}' for {} '{name}' in vhost '{vhost}': received {received} but current is {current}",
-                kind.as_str()
-            ),
+            Self::Inequivalent(difference) => difference.fmt(f),
             Self::InvalidArgument { argument, why } => write!(f, "invalid arg '{argument}': {why}"),
             Self::AccessRefused { why } => f.write_str(why),
             Self::ResourceLocked { queue, vhost } => write!(
@@ -148,7 +176,12 @@ impl std::fmt::Display for EngineError {
             }
             Self::NotOutstanding => f.write_str("this delivery is not outstanding on this connection: it was never made, or is settled already"),
             Self::Unsupported { what } | Self::LimitReached { what } => f.write_str(what),
+            Self::Quarantined { queue, why } => write!(
+                f,
+                "queue '{queue}' is quarantined: {why}. Restore the store from a backup, or start the broker once with --accept-data-loss to go on without what is lost"
+            ),
             Self::DiskLow => f.write_str("free disk space is below disk.free_limit; messages are refused until there is room, consumers go on"),
+            Self::MemoryLow => f.write_str("waiting messages take all memory that memory.limit grants; messages are refused until some are settled, consumers go on"),
             Self::StoreFailed => f.write_str("the message store failed; the broker is stopping and nothing unconfirmed is promised"),
         }
     }

@@ -109,7 +109,10 @@ enum Content {
     /// Slices of a larger buffer, kept from being reused while they live.
     Slices { headers: Bytes, body: Bytes },
     /// Exactly this message's bytes: headers, then body.
-    Compact { bytes: Box<[u8]>, headers_len: usize },
+    Compact {
+        bytes: Box<[u8]>,
+        headers_len: usize,
+    },
 }
 
 /// Up to this size a message is copied on arrival: cheaper than sharing the read buffer's counter.
@@ -130,12 +133,34 @@ pub struct Message {
 
 impl Message {
     /// A message with the producer's encoded headers and its body.
-    pub fn new(address: Arc<Address>, meta: Meta, encoding: Encoding, headers: Bytes, body: Bytes) -> Self {
-        let mut message = Self { address, meta, encoding, content: Content::Slices { headers, body }, deaths: None, expiration_ms: None };
+    pub fn new(
+        address: Arc<Address>,
+        meta: Meta,
+        encoding: Encoding,
+        headers: Bytes,
+        body: Bytes,
+    ) -> Self {
+        let mut message = Self {
+            address,
+            meta,
+            encoding,
+            content: Content::Slices { headers, body },
+            deaths: None,
+            expiration_ms: None,
+        };
         if message.size() <= COPY_ON_ARRIVAL {
             message.compact();
         }
         message
+    }
+
+    /// The same for one that is not handed over in this turn: it does not keep a read buffer alive.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        if self.size() < OWN_BUFFER {
+            self.compact();
+        }
+        self
     }
 
     /// With the publisher's relative expiration (ms), which dead-lettering keeps as `original-expiration`.
@@ -146,8 +171,16 @@ impl Message {
     }
 
     /// The message as it goes on after a death: new address, no expiry, history attached.
-    pub(super) fn dead_lettered(&self, address: Arc<Address>, entered_ms: u64, deaths: Deaths) -> Self {
+    pub(super) fn dead_lettered(
+        &self,
+        address: Arc<Address>,
+        entered_ms: u64,
+        deaths: Deaths,
+    ) -> Self {
         let mut moved = self.clone();
+        if self.meta.expires_ms.is_some() {
+            moved.drop_headers(|name| matches!(name, b"expiration" | b"expires"));
+        }
         moved.address = address;
         moved.meta.entered_ms = entered_ms;
         moved.meta.expires_ms = None;
@@ -208,8 +241,29 @@ impl Message {
     /// The value of one of the producer's headers.
     pub fn header(&self, name: &[u8]) -> Option<Vec<u8>> {
         match self.encoding {
-            Encoding::Stomp => canonical_lines(self.headers()).find(|(n, _)| n.as_ref() == name).map(|(_, value)| value.into_owned()),
+            Encoding::Stomp => canonical_lines(self.headers())
+                .find(|(n, _)| n.as_ref() == name)
+                .map(|(_, value)| value.into_owned()),
         }
+    }
+
+    /// Takes header lines out. The names looked for must be such that need no escape.
+    fn drop_headers(&mut self, drop: impl Fn(&[u8]) -> bool) {
+        let Encoding::Stomp = self.encoding;
+        let lines = self.headers().split_inclusive(|byte| *byte == b'\n');
+        let kept =
+            lines.filter(|line| !drop(line.split(|byte| *byte == b':').next().unwrap_or(line)));
+        let headers: Vec<u8> = kept.flatten().copied().collect();
+        self.content = match &self.content {
+            Content::Slices { body, .. } => Content::Slices {
+                headers: headers.into(),
+                body: body.clone(),
+            },
+            Content::Compact { .. } => Content::Compact {
+                headers_len: headers.len(),
+                bytes: [headers.as_slice(), self.body()].concat().into(),
+            },
+        };
     }
 
     fn compact(&mut self) {
@@ -217,7 +271,10 @@ impl Message {
             let mut bytes = Vec::with_capacity(headers.len() + body.len());
             bytes.extend_from_slice(headers);
             bytes.extend_from_slice(body);
-            self.content = Content::Compact { headers_len: headers.len(), bytes: bytes.into_boxed_slice() };
+            self.content = Content::Compact {
+                headers_len: headers.len(),
+                bytes: bytes.into_boxed_slice(),
+            };
         }
     }
 }

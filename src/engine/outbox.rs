@@ -40,12 +40,19 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox that queues stop filling at `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { inner: Mutex::default(), weight: AtomicUsize::new(0), limit, scheduled: AtomicBool::new(false), wake: Notify::new() }
+        Self {
+            inner: Mutex::default(),
+            weight: AtomicUsize::new(0),
+            limit,
+            scheduled: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
     }
 
     /// Bytes that still fit. One delivery may overshoot: a message larger than the limit must pass too.
     pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.weight.load(Ordering::Relaxed))
+        self.limit
+            .saturating_sub(self.weight.load(Ordering::Relaxed))
     }
 
     /// Counts a delivery that is going to be pushed. Until then it takes room all the same, so that the
@@ -59,7 +66,10 @@ impl Outbox {
         if deliveries.is_empty() {
             return;
         }
-        self.inner.lock().items.extend(deliveries.drain(..).map(Item::Delivery));
+        self.inner
+            .lock()
+            .items
+            .extend(deliveries.drain(..).map(Item::Delivery));
     }
 
     /// Tells the connection that a consumer's queue is gone.
@@ -77,10 +87,17 @@ impl Outbox {
         true
     }
 
+    /// Has the next [`Outbox::wake`] notify again. The connection calls it before it looks at anything
+    /// that it can be woken for, here or elsewhere: what comes while it looks then wakes it once more.
+    pub fn rearm(&self) {
+        // A read and a write in one: a plain store could pass the looks that follow it, and a commit that
+        // settles between them would find the wake-up claimed and nobody left to see its work.
+        self.scheduled.swap(false, Ordering::AcqRel);
+    }
+
     /// Takes what waits, about `max` bytes of it, into `into`; returns the stalled consumers to extend
     /// once at least half of the room is free again.
     pub fn take(&self, max: usize, into: &mut Vec<Item>) -> Vec<(Arc<dyn Queue>, ConsumerId)> {
-        self.scheduled.store(false, Ordering::Release);
         let mut inner = self.inner.lock();
         let mut weight = 0;
         let mut count = 0;
@@ -99,14 +116,19 @@ impl Outbox {
             into.extend(inner.items.drain(..count));
         }
         let left = self.weight.fetch_sub(weight, Ordering::Relaxed) - weight;
-        if left <= self.limit / 2 { std::mem::take(&mut inner.stalled) } else { Vec::new() }
+        if left <= self.limit / 2 {
+            std::mem::take(&mut inner.stalled)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Takes back what waits for one consumer.
     pub fn take_for(&self, tag: ConsumerTag) -> Vec<Delivery> {
         let mut inner = self.inner.lock();
-        let (theirs, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut inner.items).into_iter().partition(|item| matches!(item, Item::Delivery(delivery) if delivery.tag == tag));
+        let (theirs, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.items)
+            .into_iter()
+            .partition(|item| matches!(item, Item::Delivery(delivery) if delivery.tag == tag));
         inner.items = rest;
         let taken: Vec<Delivery> = theirs
             .into_iter()
@@ -115,7 +137,8 @@ impl Outbox {
                 Item::Cancelled(_) => None,
             })
             .collect();
-        self.weight.fetch_sub(taken.iter().map(Delivery::weight).sum(), Ordering::Relaxed);
+        self.weight
+            .fetch_sub(taken.iter().map(Delivery::weight).sum(), Ordering::Relaxed);
         taken
     }
 
@@ -124,8 +147,8 @@ impl Outbox {
         self.inner.lock().items.is_empty()
     }
 
-    /// Claims the next wake-up of the connection: true for the first who asks since it last took
-    /// from here, who must then call [`Outbox::notify`] with no lock held.
+    /// Claims the next wake-up of the connection: true for the first who asks since it last rearmed, who
+    /// must then call [`Outbox::notify`] with no lock held.
     pub(super) fn claim_wake(&self) -> bool {
         !self.scheduled.swap(true, Ordering::AcqRel)
     }
@@ -135,7 +158,7 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Wakes the connection, once until it next takes from here. Call it with no lock held.
+    /// Wakes the connection, once until it next rearms. Call it with no lock held.
     pub fn wake(&self) {
         if self.claim_wake() {
             self.notify();
@@ -150,7 +173,10 @@ impl Outbox {
 
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("weight", &self.weight).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Outbox")
+            .field("weight", &self.weight)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 

@@ -26,25 +26,41 @@ const DEFAULT_EXCHANGE: &str = "amq.default";
 impl Principal {
     fn refused(&self, verb: &str, kind: Kind, name: &str) -> EngineError {
         let (kind, vhost, user) = (kind.as_str(), &self.vhost, self.user.name());
-        EngineError::AccessRefused { why: format!("{verb} access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'") }
+        EngineError::AccessRefused {
+            why: format!(
+                "{verb} access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'"
+            ),
+        }
     }
 
     /// # Errors
     /// `AccessRefused` without configure permission on the queue.
     pub(super) fn may_configure_queue(&self, queue: &QueueName) -> Result<(), EngineError> {
-        if self.permissions.may_configure(queue.as_bytes()) { Ok(()) } else { Err(self.refused("configure", Kind::Queue, &queue.to_string())) }
+        if self.permissions.may_configure(queue.as_bytes()) {
+            Ok(())
+        } else {
+            Err(self.refused("configure", Kind::Queue, &queue.to_string()))
+        }
     }
 
     /// # Errors
     /// `AccessRefused` without write permission on the queue.
     pub(super) fn may_write_queue(&self, queue: &QueueName) -> Result<(), EngineError> {
-        if self.permissions.may_write(queue.as_bytes()) { Ok(()) } else { Err(self.refused("write", Kind::Queue, &queue.to_string())) }
+        if self.permissions.may_write(queue.as_bytes()) {
+            Ok(())
+        } else {
+            Err(self.refused("write", Kind::Queue, &queue.to_string()))
+        }
     }
 
     /// # Errors
     /// `AccessRefused` without read permission on the queue.
     pub(super) fn may_read_queue(&self, queue: &QueueName) -> Result<(), EngineError> {
-        if self.permissions.may_read(queue.as_bytes()) { Ok(()) } else { Err(self.refused("read", Kind::Queue, &queue.to_string())) }
+        if self.permissions.may_read(queue.as_bytes()) {
+            Ok(())
+        } else {
+            Err(self.refused("read", Kind::Queue, &queue.to_string()))
+        }
     }
 
     /// Checks that its user may consume from a queue.
@@ -57,7 +73,10 @@ impl Principal {
 
     /// # Errors
     /// `AccessRefused` without configure permission on the exchange.
-    pub(super) fn may_configure_exchange(&self, exchange: &ExchangeName) -> Result<(), EngineError> {
+    pub(super) fn may_configure_exchange(
+        &self,
+        exchange: &ExchangeName,
+    ) -> Result<(), EngineError> {
         if self.permissions.may_configure(Self::known_as(exchange)) {
             Ok(())
         } else {
@@ -69,19 +88,31 @@ impl Principal {
     /// `AccessRefused` without write permission on the exchange.
     pub(super) fn may_write_exchange(&self, exchange: &ExchangeName) -> Result<(), EngineError> {
         let name = Self::known_as(exchange);
-        if self.permissions.may_write(name) { Ok(()) } else { Err(self.refused("write", Kind::Exchange, &String::from_utf8_lossy(name))) }
+        if self.permissions.may_write(name) {
+            Ok(())
+        } else {
+            Err(self.refused("write", Kind::Exchange, &String::from_utf8_lossy(name)))
+        }
     }
 
     /// # Errors
     /// `AccessRefused` without read permission on the exchange.
     pub(super) fn may_read_exchange(&self, exchange: &ExchangeName) -> Result<(), EngineError> {
         let name = Self::known_as(exchange);
-        if self.permissions.may_read(name) { Ok(()) } else { Err(self.refused("read", Kind::Exchange, &String::from_utf8_lossy(name))) }
+        if self.permissions.may_read(name) {
+            Ok(())
+        } else {
+            Err(self.refused("read", Kind::Exchange, &String::from_utf8_lossy(name)))
+        }
     }
 
     /// # Errors
     /// `AccessRefused` if a topic permission for the exchange forbids publishing with this key.
-    pub(super) fn may_write_topic(&self, exchange: &ExchangeName, key: &RoutingKey) -> Result<(), EngineError> {
+    pub(super) fn may_write_topic(
+        &self,
+        exchange: &ExchangeName,
+        key: &RoutingKey,
+    ) -> Result<(), EngineError> {
         if self.permissions.may_write_topic(exchange, key.as_bytes()) {
             Ok(())
         } else {
@@ -91,7 +122,11 @@ impl Principal {
 
     /// # Errors
     /// `AccessRefused` if a topic permission for the exchange forbids binding with this key.
-    pub(super) fn may_read_topic(&self, exchange: &ExchangeName, key: &[u8]) -> Result<(), EngineError> {
+    pub(super) fn may_read_topic(
+        &self,
+        exchange: &ExchangeName,
+        key: &[u8],
+    ) -> Result<(), EngineError> {
         if self.permissions.may_read_topic(exchange, key) {
             Ok(())
         } else {
@@ -102,11 +137,17 @@ impl Principal {
     fn topic_refused(&self, verb: &str, exchange: &ExchangeName, key: &str) -> EngineError {
         let (vhost, user) = (&self.vhost, self.user.name());
         EngineError::AccessRefused {
-            why: format!("{verb} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"),
+            why: format!(
+                "{verb} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
+            ),
         }
     }
 
     fn known_as(exchange: &ExchangeName) -> &[u8] {
-        if exchange.is_default() { DEFAULT_EXCHANGE.as_bytes() } else { exchange.as_bytes() }
+        if exchange.is_default() {
+            DEFAULT_EXCHANGE.as_bytes()
+        } else {
+            exchange.as_bytes()
+        }
     }
 }

@@ -12,7 +12,9 @@ pub struct Promises<T> {
 
 impl<T> Default for Promises<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new() }
+        Self {
+            waiting: VecDeque::new(),
+        }
     }
 }
 
@@ -25,7 +27,9 @@ impl<T> Promises<T> {
     /// Takes the next promise that `durable` keeps.
     pub fn pop_kept(&mut self, durable: CommitNumber) -> Option<T> {
         match self.waiting.front() {
-            Some((commit, _)) if *commit <= durable => self.waiting.pop_front().map(|(_, what)| what),
+            Some((commit, _)) if *commit <= durable => {
+                self.waiting.pop_front().map(|(_, what)| what)
+            }
             _ => None,
         }
     }

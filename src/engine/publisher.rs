@@ -49,13 +49,21 @@ impl Groups {
         let id = queue.id();
         let known = match self.queues.get(self.last) {
             Some((last, _)) if last.id() == id => Some(self.last),
-            _ if self.queues.len() <= SCANNED_MAX => self.queues.iter().position(|(known, _)| known.id() == id),
+            _ if self.queues.len() <= SCANNED_MAX => {
+                self.queues.iter().position(|(known, _)| known.id() == id)
+            }
             _ => self.index.get(&id).copied(),
         };
         self.last = known.unwrap_or_else(|| {
-            self.queues.push((Arc::clone(queue), self.spare.pop().unwrap_or_default()));
+            self.queues
+                .push((Arc::clone(queue), self.spare.pop().unwrap_or_default()));
             if self.queues.len() == SCANNED_MAX + 1 {
-                self.index.extend(self.queues.iter().enumerate().map(|(at, (queue, _))| (queue.id(), at)));
+                self.index.extend(
+                    self.queues
+                        .iter()
+                        .enumerate()
+                        .map(|(at, (queue, _))| (queue.id(), at)),
+                );
             } else if self.queues.len() > SCANNED_MAX {
                 self.index.insert(id, self.queues.len() - 1);
             }
@@ -81,23 +89,34 @@ impl Groups {
 impl Publisher {
     /// A publisher into the queues of `vhost`.
     pub fn new(vhost: Arc<Vhost>) -> Self {
-        Self { vhost, cache: RouteCache::default(), last: None, groups: Groups::default() }
+        Self {
+            vhost,
+            cache: RouteCache::default(),
+            last: None,
+            groups: Groups::default(),
+        }
     }
 
     /// Routes and enqueues all messages of the batch, and notes what became of each.
     pub fn publish(&mut self, turn: &mut Turn<'_>, batch: &mut PublishBatch) {
-        let Self { vhost, cache, last, groups } = self;
+        let Self {
+            vhost,
+            cache,
+            last,
+            groups,
+        } = self;
         for (at, item) in batch.items.iter_mut().enumerate() {
             match routes(vhost, cache, last, &item.message) {
                 Ok(routes) => {
                     for route in routes.iter() {
-                        let admitted = route.filters.is_empty() || route.accepts(item.message.header(TAGS_HEADER).as_deref());
+                        let admitted = route.filters.is_empty()
+                            || route.accepts(item.message.header(TAGS_HEADER).as_deref());
                         if admitted {
                             groups.add(&route.target.0, at);
                         }
                     }
                 }
-                Err(error) => item.fate = Fate::Refused(error),
+                Err(error) => item.fate = Fate::Refused(Box::new(error)),
             }
         }
         groups.publish(turn, batch);
@@ -112,20 +131,32 @@ fn routes<'l>(
 ) -> Result<&'l Routes<Target>, EngineError> {
     let address = message.address();
     let version = vhost.version();
-    let known = last.as_ref().is_some_and(|last| last.version == version && Arc::ptr_eq(&last.address, address));
+    let known = last
+        .as_ref()
+        .is_some_and(|last| last.version == version && Arc::ptr_eq(&last.address, address));
     if known {
         return Ok(&last.as_ref().expect("just looked at").routes);
     }
     let key = &address.routing_key;
     let mut by_key = true;
     let routes = if address.exchange.is_default() {
-        cache.routes(vhost.route_version(), DEFAULT_EXCHANGE_ID, key, |routes| vhost.route_by_name(key, routes))
+        cache.routes(vhost.route_version(), DEFAULT_EXCHANGE_ID, key, |routes| {
+            vhost.route_by_name(key, routes)
+        })
     } else {
         let exchange = vhost.exchange(&address.exchange)?;
         by_key = exchange.routes_by_key();
-        cache.routes(vhost.route_version(), exchange.id(), key, |routes| exchange.route(key, message, routes))
+        cache.routes(vhost.route_version(), exchange.id(), key, |routes| {
+            exchange.route(key, message, routes)
+        })
     };
     // A version that cannot be: what depends on headers holds for this message only.
     let version = if by_key { version } else { u64::MAX };
-    Ok(&last.insert(Last { address: Arc::clone(address), version, routes: Arc::clone(routes) }).routes)
+    Ok(&last
+        .insert(Last {
+            address: Arc::clone(address),
+            version,
+            routes: Arc::clone(routes),
+        })
+        .routes)
 }

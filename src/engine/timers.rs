@@ -63,7 +63,11 @@ impl Timers {
                 return None;
             }
             wheel.due.pop_first();
-            if let Some(queue) = wheel.armed.remove(&id).and_then(|(_, queue)| queue.upgrade()) {
+            if let Some(queue) = wheel
+                .armed
+                .remove(&id)
+                .and_then(|(_, queue)| queue.upgrade())
+            {
                 return Some(queue);
             }
         }

@@ -1,6 +1,6 @@
 //! Transactions: sends and settlements that take effect together or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::delivery::{Outcome, Token};
@@ -34,7 +34,10 @@ struct Part {
 impl Transaction {
     /// Adds a send. A `mandatory` one fails the transaction if no queue is bound for it.
     pub fn send(&mut self, message: Message, mandatory: bool) {
-        self.sends.push(Send { message: Arc::new(message), mandatory });
+        self.sends.push(Send {
+            message: Arc::new(message),
+            mandatory,
+        });
     }
 
     /// Adds the settlement of a delivery.
@@ -55,13 +58,24 @@ impl Transaction {
     fn parts(&mut self, vhost: &Vhost) -> Result<BTreeMap<QueueId, Part>, EngineError> {
         let mut parts: BTreeMap<QueueId, Part> = BTreeMap::new();
         let part = |parts: &mut BTreeMap<QueueId, Part>, queue: Arc<dyn Queue>| {
-            parts.entry(queue.id()).or_insert_with(|| Part { queue, messages: Vec::new(), settlements: Vec::new() }).messages.len()
+            parts
+                .entry(queue.id())
+                .or_insert_with(|| Part {
+                    queue,
+                    messages: Vec::new(),
+                    settlements: Vec::new(),
+                })
+                .messages
+                .len()
         };
         for send in &self.sends {
             let address = send.message.address();
             let targets = vhost.targets(&address.exchange, &address.routing_key, &send.message)?;
             if targets.is_empty() && send.mandatory {
-                return Err(EngineError::Unroutable { exchange: address.exchange.clone(), routing_key: address.routing_key.to_string() });
+                return Err(EngineError::Unroutable {
+                    exchange: address.exchange.clone(),
+                    routing_key: address.routing_key.to_string(),
+                });
             }
             for target in targets {
                 let id = target.id();
@@ -71,13 +85,14 @@ impl Transaction {
                 }
             }
         }
+        let mut settled = HashSet::with_capacity(self.settlements.len());
         for (queue, token, outcome) in self.settlements.drain(..) {
             let id = queue.id();
+            if !settled.insert((id, token)) {
+                return Err(EngineError::NotOutstanding);
+            }
             part(&mut parts, queue);
             if let Some(part) = parts.get_mut(&id) {
-                if part.settlements.iter().any(|(known, _)| *known == token) {
-                    return Err(EngineError::NotOutstanding);
-                }
                 part.settlements.push((token, outcome));
             }
         }
@@ -96,12 +111,23 @@ impl Transaction {
         let parts = self.parts(vhost)?;
         let mut queues = Vec::with_capacity(parts.len());
         for part in parts.values() {
-            let Some(local) = part.queue.as_local().filter(|_| part.queue.capabilities().transactions) else {
-                return Err(EngineError::Unsupported { what: format!("queue '{}' does not take part in transactions", part.queue.name()) });
+            let Some(local) = part
+                .queue
+                .as_local()
+                .filter(|_| part.queue.capabilities().transactions)
+            else {
+                return Err(EngineError::Unsupported {
+                    what: format!(
+                        "queue '{}' does not take part in transactions",
+                        part.queue.name()
+                    ),
+                });
             };
             queues.push(local);
         }
-        let lasts = queues.iter().any(|queue| queue.spec().durability == Durability::Durable);
+        let lasts = queues
+            .iter()
+            .any(|queue| queue.spec().durability == Durability::Durable);
         if lasts {
             turn.open_unit();
         }

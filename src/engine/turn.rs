@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::broker::Core;
 use super::clock::Now;
-use super::definition::Definition;
 use super::dead_letter::{self, Letter};
+use super::definition::Definition;
 use super::outbox::Outbox;
 use super::queue::LocalQueue;
-use crate::storage::{CommitNumber, QueueId, Unit, Waiter};
+use crate::storage::{CommitNumber, QueueId, Seq, Unit, Waiter};
 
 /// A turn: the caller's view of now, its unit of the log, and what is left to do when locks are free.
 ///
@@ -32,7 +32,15 @@ pub struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// Begins a turn.
     pub fn begin(core: &'a Arc<Core>) -> Self {
-        Self { core, now: core.clock.now(), unit: None, lasts: false, wakes: Vec::new(), letters: VecDeque::new(), unused: Vec::new() }
+        Self {
+            core,
+            now: core.clock.now(),
+            unit: None,
+            lasts: false,
+            wakes: Vec::new(),
+            letters: VecDeque::new(),
+            unused: Vec::new(),
+        }
     }
 
     /// Opens the unit of the log, if it is not open yet.
@@ -85,6 +93,11 @@ impl<'a> Turn<'a> {
         self.unused.push(queue);
     }
 
+    /// Settles messages that are lost.
+    pub(super) fn write_off(&mut self, queue: QueueId, first: Seq, last: Seq) {
+        self.unit().settle(queue, first, last);
+    }
+
     /// The promise for everything done so far: the commit it will be part of, or `None` if nothing
     /// of it has to last. `waiter` is woken when that commit is on disk, or the store failed.
     ///
@@ -93,6 +106,14 @@ impl<'a> Turn<'a> {
         let unit = self.unit.as_mut().filter(|_| self.lasts)?;
         unit.wait(waiter);
         Some(unit.number())
+    }
+
+    /// A promise that comes true when everything that any turn did before is on disk, whether this one
+    /// has to last or not. `waiter` is woken as with [`Turn::promise`].
+    pub fn barrier(&mut self, waiter: &Arc<dyn Waiter>) -> CommitNumber {
+        let unit = self.open_unit();
+        unit.wait(waiter);
+        unit.number()
     }
 
     /// Moves dead letters until none is left, and deletes what nobody uses any more.
@@ -116,6 +137,17 @@ impl<'a> Turn<'a> {
     /// Ends the turn: the unit closes, then everybody concerned is woken.
     pub fn finish(mut self) {
         self.settle_accounts();
+    }
+}
+
+/// The unit closes before anybody is woken, also when a panic of the caller ends the turn: who claimed a
+/// wake-up owes it, or that connection would never hear of anything again.
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.letters.is_empty() {
+            // They left their queues in this unit and have not arrived anywhere: it must never land.
+            std::process::abort();
+        }
         drop(self.unit.take());
         for outbox in self.wakes.drain(..) {
             outbox.notify();

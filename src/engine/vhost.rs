@@ -75,7 +75,14 @@ impl Vhost {
             ("amq.match", ExchangeKind::Headers),
         ] {
             let name = ExchangeName::from_static(name);
-            vhost.exchanges.insert(name.clone(), Arc::new(Exchange::new(vhost.core.next_exchange_id(), name, ExchangeSpec::predeclared(kind))));
+            vhost.exchanges.insert(
+                name.clone(),
+                Arc::new(Exchange::new(
+                    vhost.core.next_exchange_id(),
+                    name,
+                    ExchangeSpec::predeclared(kind),
+                )),
+            );
         }
         vhost
     }
@@ -115,15 +122,21 @@ impl Vhost {
 
     /// All queues, in no order.
     pub fn queues(&self) -> Vec<Arc<LocalQueue>> {
-        self.queues.iter().map(|entry| Arc::clone(entry.value())).collect()
+        self.queues
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
     }
 
     pub(super) fn exchange(&self, name: &ExchangeName) -> Result<Arc<Exchange>, EngineError> {
-        self.exchanges.get(name).map(|entry| Arc::clone(entry.value())).ok_or_else(|| EngineError::NotFound {
-            kind: Kind::Exchange,
-            name: name.to_string(),
-            vhost: self.name.clone(),
-        })
+        self.exchanges
+            .get(name)
+            .map(|entry| Arc::clone(entry.value()))
+            .ok_or_else(|| EngineError::NotFound {
+                kind: Kind::Exchange,
+                name: name.to_string(),
+                vhost: self.name.clone(),
+            })
     }
 
     /// Adds the queue that the default exchange routes a key to: the one of that name.
@@ -137,7 +150,12 @@ impl Vhost {
     ///
     /// # Errors
     /// `NotFound` if the exchange does not exist.
-    pub(super) fn targets(&self, exchange: &ExchangeName, key: &RoutingKey, message: &Message) -> Result<Vec<Arc<dyn Queue>>, EngineError> {
+    pub(super) fn targets(
+        &self,
+        exchange: &ExchangeName,
+        key: &RoutingKey,
+        message: &Message,
+    ) -> Result<Vec<Arc<dyn Queue>>, EngineError> {
         let mut routes = RouteSet::new();
         if exchange.is_default() {
             self.route_by_name(key, &mut routes);
@@ -145,12 +163,20 @@ impl Vhost {
             self.exchange(exchange)?.route(key, message, &mut routes);
         }
         let tags = message.header(TAGS_HEADER);
-        let targets = routes.into_routes().into_iter().filter(|route| route.accepts(tags.as_deref()));
+        let targets = routes
+            .into_routes()
+            .into_iter()
+            .filter(|route| route.accepts(tags.as_deref()));
         Ok(targets.map(|route| route.target.0).collect())
     }
 
     /// Shows the sends of a transaction once `commit` is on disk.
-    pub(super) fn reveal_at(&self, turn: &mut Turn<'_>, commit: CommitNumber, queues: Vec<Arc<dyn Queue>>) {
+    pub(super) fn reveal_at(
+        &self,
+        turn: &mut Turn<'_>,
+        commit: CommitNumber,
+        queues: Vec<Arc<dyn Queue>>,
+    ) {
         if queues.is_empty() {
             return;
         }
@@ -162,6 +188,8 @@ impl Vhost {
 
 impl std::fmt::Debug for Vhost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vhost").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Vhost")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

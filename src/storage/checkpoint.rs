@@ -6,7 +6,7 @@
 //! durable, blocks that nothing needs are removed: never before, because a block's settles would come back
 //! to life with it gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::batch::Batch;
 use super::block::BlockId;
@@ -94,13 +94,14 @@ impl Checkpointer {
             definitions,
         } = index.take_dirty();
         let mut changes = Vec::new();
-        for queue in queues {
-            let owner = Owner::Queue(queue);
-            match index.queue(queue) {
-                Some(state) => self
-                    .pages
-                    .put(owner, &QueueState::of(state).put(), &mut changes),
-                None => self.pages.remove(owner, &mut changes),
+        let groups: BTreeSet<u64> = queues.into_iter().map(group_of).collect();
+        for group in groups {
+            let owner = Owner::Queues(group);
+            let content = put_group(group, index);
+            if content.is_empty() {
+                self.pages.remove(owner, &mut changes);
+            } else {
+                self.pages.put(owner, &content, &mut changes);
             }
             batch.extend(changes.drain(..))?;
         }
@@ -132,12 +133,44 @@ impl Checkpointer {
     }
 }
 
+/// How many queues share a page: with thousands of busy queues it is the number of pages that costs.
+const GROUP_QUEUES: u64 = 64;
+
+/// The group whose page describes a queue.
+fn group_of(queue: QueueId) -> u64 {
+    queue.0 / GROUP_QUEUES
+}
+
+/// The state of the queues of a group; empty if nothing is stored of any.
+fn put_group(group: u64, index: &Index) -> Vec<u8> {
+    let mut out = Vec::new();
+    let first = group * GROUP_QUEUES;
+    for number in first..=first.saturating_add(GROUP_QUEUES - 1) {
+        if let Some(queue) = index.queue(QueueId(number)) {
+            let state = QueueState::of(queue).put();
+            varint::put_all(&mut out, [number, state.len() as u64]);
+            out.extend_from_slice(&state);
+        }
+    }
+    out
+}
+
+/// The queues that a group's page describes; `None` if the content is malformed.
+pub(super) fn read_group(content: &[u8]) -> Option<Vec<(QueueId, QueueState)>> {
+    let mut reader = Reader::new(content);
+    let mut queues = Vec::new();
+    while !reader.is_empty() {
+        let queue = QueueId(reader.number()?);
+        queues.push((queue, QueueState::read(reader.octets()?)?));
+    }
+    Some(queues)
+}
+
 /// What a page says of a queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct QueueState {
     pub(super) next: Seq,
-    /// Ascending, disjoint. May span numbers that were never stored, never ones that are settled but whose
-    /// block is still there.
+    /// Ascending, disjoint.
     pub(super) live: Vec<(u64, u64)>,
     pub(super) returned: Vec<(Seq, u32)>,
 }
@@ -174,7 +207,7 @@ impl QueueState {
     }
 
     /// `None` if the content is malformed.
-    pub(super) fn read(content: &[u8]) -> Option<Self> {
+    fn read(content: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(content);
         let mut state = Self {
             next: Seq(reader.number()?),

@@ -141,7 +141,8 @@ impl<'a> Unit<'a> {
 
     /// Settles the messages `first..=last` for good: they will not be there after a restart.
     ///
-    /// Sequence numbers in the range that hold nothing are no error, so a purge is one range.
+    /// Sequence numbers in the range that hold nothing are no error, so a purge is one range. But if anything
+    /// in it is stored, `last` counts as used: the queue's next number after a restart is above it.
     pub fn settle(&mut self, queue: QueueId, first: Seq, last: Seq) {
         if self.discard {
             return;

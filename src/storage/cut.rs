@@ -5,8 +5,8 @@
 //! along; a settle, a return or a removal that would change nothing on disk is dropped too. When the plan
 //! is empty, there is nothing to write and nothing to wait for.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::commit::Operation;
@@ -77,7 +77,7 @@ pub(super) fn plan(operations: impl IntoIterator<Item = Operation>, stored: &dyn
     let mut plan = Plan::default();
     let mut slots: Vec<Slot> = Vec::new();
     let mut queues = Queues::default();
-    let mut definitions: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
+    let mut definitions: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
     for operation in operations {
         match operation {
             Operation::Enqueue {
@@ -164,7 +164,7 @@ fn cut_queue(
     };
     let in_place = |first, last| survives(first, last) || stored.holds_any(queue, first, last);
 
-    let mut counts: HashMap<Seq, u32> = cut.returned.into_iter().collect();
+    let mut counts: BTreeMap<Seq, u32> = cut.returned.into_iter().collect();
     counts.retain(|&seq, _| {
         let after = settled.partition_point(|&(_, last)| last < seq);
         let dies = settled.get(after).is_some_and(|&(first, _)| first <= seq);

@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::lock::DirectoryLock;
 use super::marker::{Marker, sync_directory};
@@ -43,7 +43,7 @@ pub fn open_directory(
     path: &Path,
     options: DirectoryOptions,
 ) -> Result<(Journal, Recovered), StorageError> {
-    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
+    create_durably(path)?;
     let lock = DirectoryLock::acquire(path)?;
     let marker = Marker::open(path, options.accept_data_loss)?;
     let store = path.join(STORE);
@@ -60,6 +60,26 @@ pub fn open_directory(
     }
     let database = open_existing(&store, &options.sled)?.hold(lock);
     Journal::start(Box::new(database), options.journal, Some(marker))
+}
+
+/// Creates a directory and its missing parents so that a power cut does not take their names back.
+fn create_durably(path: &Path) -> Result<(), StorageError> {
+    // An empty parent is how a relative path says "here".
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_path_buf),
+    };
+    let mut missing = Vec::new();
+    let mut next = Some(path.to_path_buf());
+    while let Some(path) = next.filter(|path| !path.exists()) {
+        next = parent(&path);
+        missing.push(path);
+    }
+    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
+    missing
+        .iter()
+        .filter_map(|path| parent(path))
+        .try_for_each(|parent| sync_directory(&parent))
 }
 
 /// A directory that holds something else is hardly meant to become a data directory.

@@ -72,7 +72,7 @@ pub(super) struct BlockIndex {
 pub(super) struct Dirty {
     pub(super) queues: BTreeSet<QueueId>,
     /// The last word on each definition.
-    pub(super) definitions: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(super) definitions: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 /// How many commits' blocks are listed together in a checkpoint.

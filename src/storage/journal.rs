@@ -43,7 +43,7 @@ impl Default for JournalOptions {
             backlog_limit_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
-            checkpoint_dead_bytes: 16 << 20,
+            checkpoint_dead_bytes: 32 << 20,
             marker_interval: Duration::from_secs(1),
         }
     }
@@ -72,6 +72,8 @@ pub struct JournalStats {
     pub block_bytes_live: u64,
     /// Bytes of blocks that only wait for the next checkpoint to be removed.
     pub block_bytes_dead: u64,
+    /// Bytes the store occupies on disk, as of the last checkpoint.
+    pub store_bytes: u64,
     /// The last commit on disk.
     pub last_commit: u64,
 }
@@ -192,7 +194,11 @@ impl Shared {
 
     fn request(&self, what: u8) {
         self.request.store(what, Ordering::Release);
-        self.work_is_there();
+        self.work.store(true, Ordering::Release);
+        // Always: while the writer gathers a commit it sleeps with work announced.
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
     }
 }
 
@@ -314,7 +320,7 @@ impl Journal {
 
     /// Writes all that is pending and a last checkpoint, and ends the writer thread. Idempotent.
     ///
-    /// Blocks until it is done; not for an async thread. Units opened afterwards are discarded.
+    /// Blocks until it is done: not for an async thread, nor for one that has a unit open. Units opened afterwards are discarded.
     ///
     /// # Errors
     /// The failure that poisoned the log, before or during the close.

@@ -6,7 +6,7 @@
 //! last, then a directory of all blocks but the final one.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::block::{self, BODY_MAX, BlockId, Final, HEADER_LEN};
 use super::cut::{Message, Plan};
@@ -14,7 +14,7 @@ use super::frame::{self, LIST_MAX, OVERHEAD_MAX, Placement};
 use super::index::{Effect, StoredBlock};
 use super::runs::Runs;
 use super::varint;
-use super::{LogIndex, QueueId, Seq, StorageError};
+use super::{LogIndex, QueueId, Seq, StorageError, VALUE_SIZE_MAX};
 
 /// The longest payload, or record, that shares a block with others.
 const INLINE_MAX: usize = BODY_MAX / 2;
@@ -38,51 +38,74 @@ pub(super) fn lay_out(
     previous: u32,
     sink: &mut Sink<'_>,
 ) -> Result<Effect, StorageError> {
-    let mut layout = Layout {
+    let (own, expected) = own_blocks(&plan.messages);
+    let out = Output {
         commit,
-        previous,
         sink,
         blocks: Vec::new(),
-        shared: Builder::default(),
-        own: own_blocks(&plan.messages),
-        scratch: Vec::new(),
     };
+    let mut layout = Layout {
+        out,
+        shared: Builder::new(expected),
+        own,
+    };
+    let mut payload = Vec::new();
     for message in &plan.messages {
-        layout.message(message)?;
+        payload.clear();
+        message.payload.encode(&mut payload);
+        layout.message(message, &payload)?;
     }
-    for (_, mut builder) in std::mem::take(&mut layout.own) {
-        if !builder.is_empty() {
-            layout.finish(&mut builder, None)?;
-        }
+    for builder in layout
+        .own
+        .values_mut()
+        .filter(|builder| !builder.is_empty())
+    {
+        layout.out.finish(builder, None)?;
     }
     layout.rest(&plan)?;
-    let checksum = layout.directory_and_final()?;
+    let checksum = layout.directory_and_final(previous)?;
+    let Plan {
+        settled,
+        returned,
+        forgotten,
+        definitions,
+        ..
+    } = plan;
+    let blocks = layout.out.blocks;
     Ok(Effect {
         commit,
         checksum,
-        blocks: layout.blocks,
-        settled: plan.settled,
-        returned: plan.returned,
-        forgotten: plan.forgotten,
-        definitions: plan.definitions,
+        blocks,
+        settled,
+        returned,
+        forgotten,
+        definitions,
     })
 }
 
-/// A builder for each queue that deserves its own blocks.
-fn own_blocks(messages: &[Message]) -> HashMap<QueueId, Builder> {
+/// A builder for each queue that deserves its own blocks, and the octets expected in shared ones.
+fn own_blocks(messages: &[Message]) -> (BTreeMap<QueueId, Builder>, usize) {
     let mut sizes: HashMap<QueueId, usize> = HashMap::new();
+    let mut shared = 0;
     let mut others = false;
     for message in messages {
+        let size = OVERHEAD_MAX + message.payload.encoded_len();
         others |= message.reference.0 != messages[0].reference.0 || !message.more.is_empty();
         if message.more.is_empty() {
-            *sizes.entry(message.reference.0).or_default() += message.payload.encoded_len();
+            *sizes.entry(message.reference.0).or_default() += size;
+        } else {
+            shared += size;
         }
     }
-    sizes.retain(|_, size| others && *size >= OWN_BLOCKS_FROM);
-    sizes
-        .into_keys()
-        .map(|queue| (queue, Builder::default()))
-        .collect()
+    let mut own = BTreeMap::new();
+    for (queue, size) in sizes {
+        if others && size >= OWN_BLOCKS_FROM {
+            own.insert(queue, Builder::new(size));
+        } else {
+            shared += size;
+        }
+    }
+    (own, shared)
 }
 
 /// A block being filled.
@@ -93,19 +116,19 @@ struct Builder {
     control: bool,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
-        let octets = vec![0; HEADER_LEN];
+impl Builder {
+    /// An empty block, expected to take about `octets`.
+    fn new(octets: usize) -> Self {
+        let mut block = Vec::with_capacity(VALUE_SIZE_MAX.min(HEADER_LEN + OVERHEAD_MAX + octets));
+        block.resize(HEADER_LEN, 0);
         Self {
-            octets,
+            octets: block,
             runs: Runs::default(),
             placed: Vec::new(),
             control: false,
         }
     }
-}
 
-impl Builder {
     fn is_empty(&self) -> bool {
         self.octets.len() == HEADER_LEN
     }
@@ -116,43 +139,25 @@ impl Builder {
 }
 
 struct Layout<'a, 'b> {
-    commit: LogIndex,
-    previous: u32,
-    sink: &'a mut Sink<'b>,
-    blocks: Vec<StoredBlock>,
+    out: Output<'a, 'b>,
     shared: Builder,
-    own: HashMap<QueueId, Builder>,
-    scratch: Vec<u8>,
+    own: BTreeMap<QueueId, Builder>,
 }
 
 impl Layout<'_, '_> {
-    fn message(&mut self, message: &Message) -> Result<(), StorageError> {
-        let mut payload = std::mem::take(&mut self.scratch);
-        payload.clear();
-        message.payload.encode(&mut payload);
-        let result = if payload.len() > INLINE_MAX || message.more.len() >= INLINE_REFERENCES_MAX {
-            self.placed_message(message, &payload)
-        } else {
-            self.inline_message(message, &payload)
-        };
-        self.scratch = payload;
-        result
-    }
-
-    fn inline_message(&mut self, message: &Message, payload: &[u8]) -> Result<(), StorageError> {
+    fn message(&mut self, message: &Message, payload: &[u8]) -> Result<(), StorageError> {
         let references: &[_] = &references(message);
-        let room = OVERHEAD_MAX + references.len() * 2 * varint::LEN_MAX + payload.len();
-        let queue = message.reference.0;
-        if references.len() == 1
-            && let Some(mut builder) = self.own.remove(&queue)
-        {
-            let result = self.make_room(&mut builder, room);
-            frame::put_message(&mut builder.octets, references, payload);
-            builder.runs.add(queue, message.reference.1);
-            self.own.insert(queue, builder);
-            return result;
+        if payload.len() > INLINE_MAX || references.len() > INLINE_REFERENCES_MAX {
+            return self.placed_message(references, payload);
         }
-        let builder = self.shared(room)?;
+        let room = OVERHEAD_MAX + references.len() * 2 * varint::LEN_MAX + payload.len();
+        let own = if references.len() == 1 {
+            self.own.get_mut(&message.reference.0)
+        } else {
+            None
+        };
+        let builder = own.unwrap_or(&mut self.shared);
+        self.out.make_room(builder, room)?;
         frame::put_message(&mut builder.octets, references, payload);
         references
             .iter()
@@ -160,9 +165,13 @@ impl Layout<'_, '_> {
         Ok(())
     }
 
-    fn placed_message(&mut self, message: &Message, payload: &[u8]) -> Result<(), StorageError> {
-        let placement = self.place(payload)?;
-        for references in references(message).chunks(LIST_MAX) {
+    fn placed_message(
+        &mut self,
+        references: &[(QueueId, Seq)],
+        payload: &[u8],
+    ) -> Result<(), StorageError> {
+        let placement = self.out.place(payload)?;
+        for references in references.chunks(LIST_MAX) {
             let builder = self.shared(OVERHEAD_MAX + references.len() * 2 * varint::LEN_MAX)?;
             frame::put_placed(&mut builder.octets, placement, references);
             for &(queue, seq) in references {
@@ -171,28 +180,6 @@ impl Layout<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Writes octets into blocks of their own.
-    fn place(&mut self, octets: &[u8]) -> Result<Placement, StorageError> {
-        let part = self.next_part();
-        let mut pieces = 0;
-        // An empty payload has one empty piece, so that its references have a block to stand in.
-        let mut rest = Some(octets);
-        while let Some(octets) = rest {
-            let (piece, after) = octets.split_at(octets.len().min(PIECE_MAX));
-            let mut builder = Builder::default();
-            frame::put_piece(&mut builder.octets, piece);
-            self.finish(&mut builder, None)?;
-            pieces += 1;
-            rest = Some(after).filter(|after| !after.is_empty());
-        }
-        Ok(Placement {
-            commit: self.commit,
-            part,
-            pieces,
-            len: octets.len() as u64,
-        })
     }
 
     /// Everything that is no message.
@@ -212,7 +199,7 @@ impl Layout<'_, '_> {
         for (key, value) in &plan.definitions {
             let record = frame::record(key, value.as_deref());
             if record.len() > INLINE_MAX {
-                let placement = self.place(&record)?;
+                let placement = self.out.place(&record)?;
                 frame::put_definition_at(&mut self.control(OVERHEAD_MAX)?.octets, placement);
             } else {
                 frame::put_definition(
@@ -225,46 +212,39 @@ impl Layout<'_, '_> {
     }
 
     /// Ends the commit; the checksum of its final part.
-    fn directory_and_final(&mut self) -> Result<u32, StorageError> {
+    fn directory_and_final(&mut self, previous: u32) -> Result<u32, StorageError> {
         // Writing the directory may finish further blocks, which then need their own entries.
         let mut listed = 0;
-        while let Some(stored) = self.blocks.get(listed) {
+        while let Some(stored) = self.out.blocks.get(listed) {
             let StoredBlock {
                 part,
                 checksum,
                 control,
                 ..
             } = *stored;
-            // A part without runs is listed too: recovery must know that nothing but pieces was in it.
             let runs = stored.runs.clone();
-            let mut chunks = runs.chunks(LIST_MAX);
-            let mut chunk = Some(chunks.next().unwrap_or_default());
-            while let Some(runs) = chunk {
+            // A part without runs is listed too: recovery must know that nothing but pieces was in it.
+            for runs in runs
+                .chunks(LIST_MAX)
+                .chain(runs.is_empty().then_some(&runs[..]))
+            {
                 let builder = self.shared(OVERHEAD_MAX + runs.len() * 3 * varint::LEN_MAX)?;
                 frame::put_directory(&mut builder.octets, part, control, checksum, runs);
-                chunk = chunks.next();
             }
             listed += 1;
         }
-        let mut builder = std::mem::take(&mut self.shared);
         let last = Final {
-            parts: self.next_part() + 1,
-            digest: block::digest(self.blocks.iter().map(|block| block.checksum)),
-            previous: self.previous,
+            parts: self.out.next_part() + 1,
+            digest: block::digest(self.out.blocks.iter().map(|block| block.checksum)),
+            previous,
         };
-        self.finish(&mut builder, Some(last))
-    }
-
-    fn next_part(&self) -> u32 {
-        u32::try_from(self.blocks.len()).expect("a commit of 256 TiB does not fit in memory")
+        self.out.finish(&mut self.shared, Some(last))
     }
 
     /// The shared block, with room for as many octets.
     fn shared(&mut self, room: usize) -> Result<&mut Builder, StorageError> {
-        let mut builder = std::mem::take(&mut self.shared);
-        let result = self.make_room(&mut builder, room);
-        self.shared = builder;
-        result.map(|()| &mut self.shared)
+        self.out.make_room(&mut self.shared, room)?;
+        Ok(&mut self.shared)
     }
 
     /// The shared block, for something that is no message.
@@ -273,17 +253,54 @@ impl Layout<'_, '_> {
         builder.control = true;
         Ok(builder)
     }
+}
 
+/// Where finished blocks go.
+struct Output<'a, 'b> {
+    commit: LogIndex,
+    sink: &'a mut Sink<'b>,
+    /// Those finished so far.
+    blocks: Vec<StoredBlock>,
+}
+
+impl Output<'_, '_> {
+    fn next_part(&self) -> u32 {
+        u32::try_from(self.blocks.len()).expect("a commit of 256 TiB does not fit in memory")
+    }
+
+    /// Writes octets into blocks of their own.
+    fn place(&mut self, octets: &[u8]) -> Result<Placement, StorageError> {
+        let part = self.next_part();
+        // An empty payload has one empty piece, so that its references have a block to stand for it.
+        for piece in octets
+            .chunks(PIECE_MAX)
+            .chain(octets.is_empty().then_some(octets))
+        {
+            let mut builder = Builder::new(piece.len());
+            frame::put_piece(&mut builder.octets, piece);
+            self.finish(&mut builder, None)?;
+        }
+        Ok(Placement {
+            commit: self.commit,
+            part,
+            pieces: self.next_part() - part,
+            len: octets.len() as u64,
+        })
+    }
+
+    /// Finishes the block if there is no room for as many octets.
     fn make_room(&mut self, builder: &mut Builder, room: usize) -> Result<(), StorageError> {
         if !builder.has_room(room) {
             self.finish(builder, None)?;
+            // It was full, so the next one will probably be.
+            *builder = Builder::new(BODY_MAX);
         }
         Ok(())
     }
 
     /// Seals a block and hands it over; `builder` is empty afterwards. Returns the block's checksum.
     fn finish(&mut self, builder: &mut Builder, last: Option<Final>) -> Result<u32, StorageError> {
-        let mut builder = std::mem::take(builder);
+        let mut builder = std::mem::replace(builder, Builder::new(0));
         let id = BlockId {
             commit: self.commit,
             part: self.next_part(),

@@ -1,10 +1,11 @@
 //! Pages: the pieces a checkpoint is made of, rewritten copy-on-write.
 //!
-//! A page belongs to an *owner* (a queue, a definition, a bucket of blocks, the list of blocks being
+//! A page belongs to an *owner* (a group of queues, a definition, a bucket of blocks, the list of blocks being
 //! removed). Rewriting one puts a new page with a higher number beside the old one; the header, written
 //! last, brings all new pages into force at once by naming the next number. So a checkpoint that was cut
 //! off changes nothing. Of several pages of an owner the highest number below the header's counts, and an
-//! empty one (a tombstone) says that the owner is gone. Old pages are removed afterwards; tombstones with
+//! empty one (a tombstone) says that the owner is gone. What a cut-off checkpoint
+//! left is removed, durably, before the next one. Old pages are removed afterwards; tombstones with
 //! the checkpoint after that, when the removal of what they hide is durable.
 //!
 //! Key: `0x02 | kind | owner (8) | number (8) | piece (4)`. Value: crc32c (4) over the key and the rest,
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::varint::Reader;
-use super::{Change, QueueId, StorageError, StoreRead, VALUE_SIZE_MAX};
+use super::{Change, StorageError, StoreRead, VALUE_SIZE_MAX};
 
 /// The first octet of every page's key.
 const KEY_SPACE: u8 = 0x02;
@@ -26,7 +27,8 @@ const PIECE_MAX: usize = VALUE_SIZE_MAX - 8;
 pub(super) enum Owner {
     /// A definition, by the slot it was given.
     Definition(u64),
-    Queue(QueueId),
+    /// The state of some queues with neighbouring identities.
+    Queues(u64),
     /// The blocks of a bucket of commits.
     Blocks(u64),
     /// Dead blocks that the checkpoint goes on to remove.
@@ -37,7 +39,7 @@ impl Owner {
     fn kind_and_number(self) -> (u8, u64) {
         match self {
             Self::Definition(slot) => (1, slot),
-            Self::Queue(queue) => (2, queue.0),
+            Self::Queues(group) => (2, group),
             Self::Blocks(bucket) => (3, bucket),
             Self::Sweep => (4, 0),
         }
@@ -46,7 +48,7 @@ impl Owner {
     fn from_kind_and_number(kind: u8, number: u64) -> Option<Self> {
         match kind {
             1 => Some(Self::Definition(number)),
-            2 => Some(Self::Queue(QueueId(number))),
+            2 => Some(Self::Queues(number)),
             3 => Some(Self::Blocks(number)),
             4 => Some(Self::Sweep),
             _ => None,
@@ -131,6 +133,9 @@ pub(super) struct Loaded {
     pub(super) contents: Vec<(Owner, Vec<u8>)>,
     /// Owners whose page in force cannot be read.
     pub(super) damaged: Vec<Owner>,
+    /// Keys of a checkpoint that was not finished. They must be gone for good before the next header, which
+    /// would bring them into force.
+    pub(super) unfinished: Vec<Vec<u8>>,
     /// Whether the pages found are not those the header counted.
     pub(super) incomplete: bool,
 }
@@ -229,7 +234,7 @@ impl Pages {
                 return ControlFlow::Continue(());
             };
             if number >= next {
-                pages.outdated.push(key.to_vec());
+                loaded.unfinished.push(key.to_vec());
                 return ControlFlow::Continue(());
             }
             if let Some(done) = open.take_if(|page| (page.owner, page.number) != (owner, number)) {
@@ -311,7 +316,7 @@ mod tests {
     use super::*;
     use crate::storage::{MemoryStore, Store};
 
-    const QUEUE: Owner = Owner::Queue(QueueId(7));
+    const QUEUES: Owner = Owner::Queues(7);
 
     fn load(store: &MemoryStore, pages: &Pages) -> (Pages, Loaded) {
         Pages::load(store, pages.next(), pages.count(), pages.sum()).unwrap()
@@ -329,7 +334,7 @@ mod tests {
         let long: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let wanted = [
             (Owner::Definition(1), vec![]),
-            (QUEUE, vec![9]),
+            (QUEUES, vec![9]),
             (Owner::Blocks(3), long),
         ];
         for (owner, content) in &wanted {
@@ -343,20 +348,20 @@ mod tests {
     #[test]
     fn pages_of_an_unfinished_checkpoint_change_nothing() {
         let (mut store, mut pages) = (MemoryStore::new(), Pages::default());
-        write(&mut store, |changes| pages.put(QUEUE, b"old", changes));
+        write(&mut store, |changes| pages.put(QUEUES, b"old", changes));
         let (next, count, sum) = (pages.next(), pages.count(), pages.sum());
-        write(&mut store, |changes| pages.put(QUEUE, b"new", changes));
-        let (pages, loaded) = Pages::load(&store, next, count, sum).unwrap();
-        assert_eq!(loaded.contents, [(QUEUE, b"old".to_vec())]);
+        write(&mut store, |changes| pages.put(QUEUES, b"new", changes));
+        let (_, loaded) = Pages::load(&store, next, count, sum).unwrap();
+        assert_eq!(loaded.contents, [(QUEUES, b"old".to_vec())]);
         assert!(!loaded.incomplete);
-        assert_eq!(pages.outdated.len(), 1, "the new page is swept");
+        assert_eq!(loaded.unfinished.len(), 1);
     }
 
     #[test]
     fn a_tombstone_hides_the_page_it_follows() {
         let (mut store, mut pages) = (MemoryStore::new(), Pages::default());
-        write(&mut store, |changes| pages.put(QUEUE, b"old", changes));
-        write(&mut store, |changes| pages.remove(QUEUE, changes));
+        write(&mut store, |changes| pages.put(QUEUES, b"old", changes));
+        write(&mut store, |changes| pages.remove(QUEUES, changes));
         let (mut reloaded, loaded) = load(&store, &pages);
         assert!(loaded.contents.is_empty() && !loaded.incomplete);
         assert_eq!(
@@ -372,7 +377,7 @@ mod tests {
     fn any_flipped_bit_and_any_missing_value_is_noticed() {
         let (mut store, mut pages) = (MemoryStore::new(), Pages::default());
         write(&mut store, |changes| {
-            pages.put(QUEUE, &[5; 70_000], changes)
+            pages.put(QUEUES, &[5; 70_000], changes)
         });
         write(&mut store, |changes| {
             pages.put(Owner::Sweep, b"ab", changes)

@@ -197,11 +197,8 @@ pub(super) fn recover(
     recovered.next_queue = QueueId(index.next_queue());
     recovered.last_commit = last;
 
-    let mut changes: Vec<Change> = torn
-        .into_iter()
-        .chain(sweep)
-        .map(|id| Change::Remove(id.key()))
-        .collect();
+    let torn = torn.into_iter().map(BlockId::key);
+    let mut changes: Vec<Change> = torn.chain(sweep).map(Change::Remove).collect();
     if header.clean {
         changes.push(
             Header {
@@ -246,18 +243,20 @@ fn give_identity(store: &mut dyn Store, reader: &dyn StoreRead) -> Result<Identi
     Ok(identity)
 }
 
-/// Reads the pages in force. Returns the blocks that the checkpoint set out to remove.
+/// Reads the pages in force. Returns the keys that must be gone before anything else is written: blocks
+/// that the checkpoint set out to remove, and pages of one that was not finished.
 fn load_checkpoint(
     reader: &dyn StoreRead,
     header: Header,
     index: &mut Index,
     checkpointer: &mut Checkpointer,
     recovered: &mut Recovered,
-) -> Result<Vec<BlockId>, StorageError> {
+) -> Result<Vec<Vec<u8>>, StorageError> {
     let (pages, loaded) = Pages::load(reader, header.next_page, header.pages, header.sum)?;
     let Loaded {
         contents,
         mut damaged,
+        unfinished,
         incomplete,
     } = loaded;
     checkpointer.pages = pages;
@@ -278,9 +277,7 @@ fn load_checkpoint(
                 }
                 _ => None,
             },
-            Owner::Queue(queue) => {
-                QueueState::read(&content).map(|state| drop(queues.insert(queue, state)))
-            }
+            Owner::Queues(_) => checkpoint::read_group(&content).map(|list| queues.extend(list)),
             Owner::Blocks(bucket) => {
                 checkpoint::read_bucket(bucket, &content).map(|list| blocks.extend(list))
             }
@@ -329,7 +326,8 @@ fn load_checkpoint(
         index.take_dirty();
         checkpointer.covered = header.commit;
     }
-    Ok(sweep)
+    let sweep = sweep.into_iter().map(BlockId::key);
+    Ok(sweep.chain(unfinished).collect())
 }
 
 /// Reads what the blocks up to commit `last` hold, as a checkpoint would have listed it.

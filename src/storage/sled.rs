@@ -134,28 +134,9 @@ impl SledStore {
 
 impl Store for SledStore {
     fn write(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
-        let mut batch = sled::Batch::default();
-        let (mut puts, mut removes) = (0, 0);
-        for change in changes {
-            match change {
-                Change::Put(key, value) => {
-                    debug_assert!(value.len() <= VALUE_SIZE_MAX, "rule 2");
-                    batch.insert(key, value);
-                    puts += 1;
-                }
-                Change::Remove(key) => {
-                    batch.remove(key);
-                    removes += 1;
-                }
-            }
-            if puts == BATCH_PUTS_MAX || removes == BATCH_REMOVES_MAX {
-                self.database
-                    .apply_batch(std::mem::take(&mut batch))
-                    .map_err(engine("writing"))?;
-                (puts, removes) = (0, 0);
-            }
-        }
-        if puts + removes > 0 {
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let (batch, ..) = next_batch(&mut changes);
             self.database
                 .apply_batch(batch)
                 .map_err(engine("writing"))?;
@@ -191,6 +172,30 @@ impl Store for SledStore {
         // sled reuses freed segments by itself and never shrinks its file.
         Ok(())
     }
+}
+
+/// Takes as many changes as one `apply_batch` may have (rule 3), in order. Returns how many puts and
+/// removes they are.
+fn next_batch(changes: &mut impl Iterator<Item = Change>) -> (sled::Batch, usize, usize) {
+    let mut batch = sled::Batch::default();
+    let (mut puts, mut removes) = (0, 0);
+    while puts < BATCH_PUTS_MAX
+        && removes < BATCH_REMOVES_MAX
+        && let Some(change) = changes.next()
+    {
+        match change {
+            Change::Put(key, value) => {
+                debug_assert!(value.len() <= VALUE_SIZE_MAX, "rule 2");
+                batch.insert(key, value);
+                puts += 1;
+            }
+            Change::Remove(key) => {
+                batch.remove(key);
+                removes += 1;
+            }
+        }
+    }
+    (batch, puts, removes)
 }
 
 struct SledReader(sled::Db);
@@ -286,5 +291,117 @@ fn open_when_released(config: &sled::Config) -> Result<sled::Db, StorageError> {
             }
             Err(error) => return Err(engine("opening the database")(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    fn open(path: &Path) -> SledStore {
+        SledStore::open(path, &SledOptions::default()).unwrap()
+    }
+
+    fn put(number: u32, len: usize) -> Change {
+        Change::Put(number.to_be_bytes().to_vec(), vec![7; len])
+    }
+
+    #[test]
+    fn rule_1_every_sync_ends_with_one_barrier_on_our_own_descriptor_and_a_failed_one_is_an_error()
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        let file = directory.path().join("db");
+        // What the file holds when the barrier is asked for: the flush must have come first.
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let barriers = Arc::clone(&seen);
+        store.barrier = Box::new(move || {
+            barriers.lock().push(fs::read(&file)?);
+            if barriers.lock().len() == 3 {
+                Err(io::Error::other("no more"))
+            } else {
+                Ok(())
+            }
+        });
+        store
+            .write(vec![Change::Put(
+                b"k".to_vec(),
+                b"find me on the disk".to_vec(),
+            )])
+            .unwrap();
+        assert!(seen.lock().is_empty(), "writing alone promises nothing");
+        store.sync().unwrap();
+        let holds = |image: &[u8]| {
+            image
+                .windows(19)
+                .any(|octets| octets == b"find me on the disk")
+        };
+        assert!(holds(&seen.lock()[0]));
+        store.sync().unwrap();
+        assert_eq!(
+            (seen.lock().len(), store.stats().syncs),
+            (2, 2),
+            "even with nothing written"
+        );
+        assert!(store.sync().is_err());
+        assert_eq!(store.stats().syncs, 2);
+    }
+
+    #[test]
+    fn rule_2_values_of_the_largest_size_never_become_files_and_a_store_with_such_files_is_refused()
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        for round in 0..8 {
+            store
+                .write(
+                    (0..64)
+                        .map(|number| put(round * 64 + number, VALUE_SIZE_MAX))
+                        .collect(),
+                )
+                .unwrap();
+            store.sync().unwrap();
+        }
+        drop(store);
+        let blobs = directory.path().join("blobs");
+        assert_eq!(fs::read_dir(&blobs).map_or(0, Iterator::count), 0);
+        fs::create_dir_all(&blobs).unwrap();
+        fs::write(blobs.join("123"), b"value").unwrap();
+        let error = SledStore::open(directory.path(), &SledOptions::default())
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("outside its log"), "{error}");
+    }
+
+    #[test]
+    fn rule_3_no_batch_has_more_than_256_puts_or_removes() {
+        let removes = |numbers: std::ops::Range<u32>| {
+            numbers.map(|number| Change::Remove(vec![number.to_le_bytes()[0]]))
+        };
+        let all: Vec<_> = removes(0..600)
+            .chain((0..300).map(|number| put(number, 1)))
+            .chain(removes(0..10))
+            .collect();
+        let total = all.len();
+        let mut changes = all.into_iter().peekable();
+        let mut taken = 0;
+        while changes.peek().is_some() {
+            let (_, puts, removes) = next_batch(&mut changes);
+            assert!(puts <= 256 && removes <= 256 && puts + removes > 0);
+            taken += puts + removes;
+        }
+        assert_eq!(taken, total);
+    }
+
+    #[test]
+    fn rule_4_there_is_one_tree() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        store
+            .write((0..100).map(|number| put(number, 10)).collect())
+            .unwrap();
+        store.sync().unwrap();
+        assert_eq!(store.database.tree_names().len(), 1);
     }
 }

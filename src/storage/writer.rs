@@ -250,7 +250,9 @@ impl Writer {
         if let Some(marker) = &mut self.marker {
             marker.write(self.state.identity, self.state.last)?;
         }
+        let store_bytes = self.store.stats().size_on_disk_bytes;
         self.publish_stats(|stats| {
+            stats.store_bytes = store_bytes;
             stats.checkpoints += 1;
             stats.syncs += 2;
             stats.bytes_written += written;

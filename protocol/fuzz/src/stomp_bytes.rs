@@ -1,8 +1,11 @@
 //! Any bytes into the decoder.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 use millpond_protocol::stomp::{
-    DecodeError, Decoder, Escaping, Frame, Limits, Version, canonical_lines, put_frame,
+    Config, DecodeError, Decoder, Escaping, Event, Frame, Limits, Machine, Version,
+    canonical_lines, put_fault, put_frame,
 };
 
 /// Small, so that inputs reach them.
@@ -32,6 +35,7 @@ pub fn run(input: &[u8]) {
         let lines: usize = frame.headers.lines().map(|line| line.range.len()).sum();
         assert_eq!(lines, frame.headers.block().len());
     }
+    serve(version, wire);
     // Not only what a frame brought: any bytes may be read as a stored block.
     canonical_lines(wire).for_each(drop);
 }
@@ -53,6 +57,31 @@ fn decode(version: Version, wire: &[u8], piece: usize) -> (Vec<Frame>, Option<De
         assert!(src.len() <= LIMITS.frame_bytes, "{} bytes held", src.len());
     }
     (frames, None)
+}
+
+/// Lets a logged-in client send the bytes.
+fn serve(version: Version, wire: &[u8]) {
+    let now = Instant::now();
+    let config = Config {
+        limits: LIMITS,
+        ..Config::default()
+    };
+    let mut machine = Machine::new(now, config);
+    let mut dst = BytesMut::new();
+    let connect = format!("CONNECT\naccept-version:{version}\n\n\0");
+    let mut src = BytesMut::from(connect.as_str());
+    let asked = machine.poll_event(now, &mut src, &mut dst);
+    assert!(matches!(asked, Ok(Some(Event::Connect(_)))), "{asked:?}");
+    machine.logged_in(now, &mut dst, "session");
+    src.extend_from_slice(wire);
+    let fault = loop {
+        match machine.poll_event(now, &mut src, &mut dst) {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(fault) => break fault,
+        }
+    };
+    put_fault(&mut dst, version, &fault);
 }
 
 /// Writes a frame and reads it back.

@@ -77,7 +77,12 @@ impl fmt::Display for Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The peer's bytes are not STOMP.
-    Decode(DecodeError),
+    Decode {
+        /// What is wrong with them.
+        error: DecodeError,
+        /// The `receipt` of the frame at fault, unescaped, when it was read before the fault.
+        receipt_id: Option<Bytes>,
+    },
     /// The client did not log in in time.
     LoginTimeout,
     /// Two heart-beat intervals passed without a byte from the client.
@@ -105,7 +110,7 @@ impl Fault {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Decode(error) => error.code(),
+            Self::Decode { error, .. } => error.code(),
             Self::LoginTimeout => "login_timeout",
             Self::HeartbeatMissed => "heart_beat_missed",
             Self::TooManyRefusals { .. } => "too_many_errors",
@@ -117,7 +122,7 @@ impl Fault {
     #[must_use]
     pub fn message(&self) -> &'static str {
         match self {
-            Self::Decode(error) => error.message(),
+            Self::Decode { error, .. } => error.message(),
             Self::LoginTimeout => "Login timeout",
             Self::HeartbeatMissed => "Heart-beat missed",
             Self::TooManyRefusals { .. } => "Too many errors",
@@ -130,10 +135,8 @@ impl Fault {
     pub fn receipt_id(&self) -> Option<&[u8]> {
         match self {
             Self::Refused(refused) => refused.receipt_id.as_deref(),
-            Self::Decode(_)
-            | Self::LoginTimeout
-            | Self::HeartbeatMissed
-            | Self::TooManyRefusals { .. } => None,
+            Self::Decode { receipt_id, .. } => receipt_id.as_deref(),
+            Self::LoginTimeout | Self::HeartbeatMissed | Self::TooManyRefusals { .. } => None,
         }
     }
 }
@@ -142,7 +145,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Decode(error) => writeln!(f, "{error}"),
+            Self::Decode { error, .. } => writeln!(f, "{error}"),
             Self::LoginTimeout => {
                 writeln!(
                     f,
@@ -163,12 +166,6 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
-
-impl From<DecodeError> for Fault {
-    fn from(error: DecodeError) -> Self {
-        Self::Decode(error)
-    }
-}
 
 /// Appends the ERROR frame that tells a client why its connection ends.
 pub fn put_fault(dst: &mut BytesMut, version: Version, fault: &Fault) {

@@ -1,56 +1,32 @@
 //! The small grammars of STOMP, as nom parsers over bytes that are known to be complete.
 
-use memchr::{memchr2, memchr3};
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while1};
+use nom::bytes::complete::tag;
 use nom::bytes::streaming;
 use nom::character::complete::{char, digit1, space0};
-use nom::combinator::{all_consuming, map, opt, recognize, rest, value};
+use nom::combinator::{all_consuming, map, opt, recognize, value};
 use nom::sequence::{delimited, separated_pair};
 use nom::{IResult, Parser};
 
 use super::decode_error::DecodeError;
-use super::escape::{Escaping, find_bad_escape};
+use super::escape::find_bad_escape;
 
 /// How much of a peer's bytes an error quotes.
 const QUOTE_BYTES: usize = 64;
 
-/// A header line, split.
-pub(super) struct HeaderLine<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) value: &'a [u8],
-    /// The line reads the same escaped and literal, and has no CR.
-    pub(super) plain: bool,
-}
-
-/// Splits a header line, given without its line end, at its first colon.
+/// Checks the escape sequences of a header line.
 ///
 /// # Errors
-/// `MissingColon`, `EmptyHeaderName`, and in an escaped line `BadEscape`.
-pub(super) fn header_line(text: &[u8], escaping: Escaping) -> Result<HeaderLine<'_>, DecodeError> {
-    let split: IResult<&[u8], (&[u8], &[u8])> =
-        separated_pair(take_while1(|byte| byte != b':'), tag(&b":"[..]), rest).parse(text);
-    let Ok((_, (name, value))) = split else {
-        return Err(if text.first() == Some(&b':') {
-            DecodeError::EmptyHeaderName
-        } else {
-            DecodeError::MissingColon { line: quote(text) }
-        });
+/// `BadEscape` for a backslash that begins none.
+pub(super) fn check_escapes(line: &[u8]) -> Result<(), DecodeError> {
+    let Some(next) = find_bad_escape(line) else {
+        return Ok(());
     };
-    let plain =
-        memchr3(b'\\', b'\r', b':', value).is_none() && memchr2(b'\\', b'\r', name).is_none();
-    if !plain && escaping == Escaping::Escaped {
-        for part in [name, value] {
-            if let Some(next) = find_bad_escape(part) {
-                let mut sequence = vec![b'\\'];
-                sequence.extend(next);
-                return Err(DecodeError::BadEscape {
-                    sequence: quote(&sequence),
-                });
-            }
-        }
-    }
-    Ok(HeaderLine { name, value, plain })
+    let mut sequence = vec![b'\\'];
+    sequence.extend(next);
+    Err(DecodeError::BadEscape {
+        sequence: quote(&sequence),
+    })
 }
 
 /// What a frame says about the length of its body.

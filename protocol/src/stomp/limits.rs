@@ -1,5 +1,7 @@
 //! What one frame may cost before it is refused.
 
+use super::decode_error::DecodeError;
+
 /// Bounds on a single frame, checked before memory is taken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -23,6 +25,25 @@ impl Limits {
             frame_bytes: 64 << 10,
             headers: 100,
             header_line_bytes: 64 << 10,
+        }
+    }
+
+    pub(super) fn check_frame(&self, bytes: usize) -> Result<(), DecodeError> {
+        if bytes > self.frame_bytes {
+            return Err(self.frame_too_large());
+        }
+        Ok(())
+    }
+
+    pub(super) const fn frame_too_large(&self) -> DecodeError {
+        DecodeError::FrameTooLarge {
+            limit: self.frame_bytes,
+        }
+    }
+
+    pub(super) const fn header_line_too_long(&self) -> DecodeError {
+        DecodeError::HeaderLineTooLong {
+            limit: self.header_line_bytes,
         }
     }
 }

@@ -157,20 +157,30 @@ impl Machine {
             let frame = match self.decoder.decode(src) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(self.fail(error.into())),
+                Err(error) => {
+                    let receipt_id = self.decoder.receipt(src);
+                    return Err(self.fail(Fault::Decode { error, receipt_id }));
+                }
             };
-            let accepted = match self.phase {
-                Phase::AwaitingLogin { deadline } => self.before_login(deadline, frame),
-                _ => self.after_login(frame),
-            };
-            match accepted {
-                Ok(event) => return Ok(Some(event)),
-                Err(refused) => self.refuse(dst, refused)?,
+            if let Phase::AwaitingLogin { deadline } = self.phase {
+                match self.before_login(deadline, frame) {
+                    Ok(request) => return Ok(Some(Event::Connect(request))),
+                    Err(refused) => self.refuse(dst, refused)?,
+                }
+            } else if let Some(refusal) = refusal_after_login(&frame) {
+                self.refuse(dst, refused(&frame, refusal))?;
+            } else {
+                self.refusals = 0;
+                return Ok(Some(Event::Frame(frame)));
             }
         }
     }
 
-    fn before_login(&mut self, deadline: Option<Instant>, frame: Frame) -> Result<Event, Refused> {
+    fn before_login(
+        &mut self,
+        deadline: Option<Instant>,
+        frame: Frame,
+    ) -> Result<Box<ConnectRequest>, Refused> {
         let (request, agreed, held) = match frame.command {
             Command::Connect | Command::Stomp => {
                 let version = Version::negotiate(frame.header("accept-version").as_deref())
@@ -197,19 +207,7 @@ impl Machine {
             deadline,
             login: Box::new(login),
         };
-        Ok(Event::Connect(Box::new(request)))
-    }
-
-    fn after_login(&mut self, frame: Frame) -> Result<Event, Refused> {
-        if !frame.command.is_from_client() {
-            let command = frame.command_text.clone();
-            return Err(refused(&frame, Refusal::BadCommand { command }));
-        }
-        if matches!(frame.command, Command::Connect | Command::Stomp) {
-            return Err(refused(&frame, Refusal::AlreadyLoggedIn));
-        }
-        self.refusals = 0;
-        Ok(Event::Frame(frame))
+        Ok(Box::new(request))
     }
 
     fn refuse(&mut self, dst: &mut BytesMut, refused: Refused) -> Result<(), Fault> {
@@ -368,6 +366,17 @@ impl Machine {
     #[must_use]
     pub fn is_logged_in(&self) -> bool {
         matches!(self.phase, Phase::LoggedIn { .. })
+    }
+}
+
+/// Why a logged-in client may not send this frame, if so.
+fn refusal_after_login(frame: &Frame) -> Option<Refusal> {
+    match frame.command {
+        Command::Connect | Command::Stomp => Some(Refusal::AlreadyLoggedIn),
+        command if command.is_from_client() => None,
+        _ => Some(Refusal::BadCommand {
+            command: frame.command_text.clone(),
+        }),
     }
 }
 

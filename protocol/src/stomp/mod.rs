@@ -20,10 +20,12 @@ pub mod escape;
 pub mod fault;
 pub mod frame;
 mod grammar;
+mod head;
 pub mod headers;
 pub mod heartbeat;
 pub mod limits;
 pub mod machine;
+mod scan;
 pub mod version;
 
 pub use codec::{Codec, CodecError};

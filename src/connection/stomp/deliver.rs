@@ -49,7 +49,14 @@ impl Encoder {
 
     /// Appends the MESSAGE for a delivery. The broker's own headers come first, and so win over whatever
     /// the producer gave.
-    pub(super) fn put_message(&mut self, out: &mut Output, version: Version, head: &[u8], handle: &Handle<'_>, delivery: &Delivery) {
+    pub(super) fn put_message(
+        &mut self,
+        out: &mut Output,
+        version: Version,
+        head: &[u8],
+        handle: &Handle<'_>,
+        delivery: &Delivery,
+    ) {
         let message = &delivery.message;
         let dst = out.buffer();
         dst.reserve(head.len() + message.headers().len() + 192);
@@ -59,7 +66,11 @@ impl Encoder {
         if version == Version::V1_2 && delivery.token.is_some() {
             put_handle(dst, b"ack", handle);
         }
-        dst.extend_from_slice(if delivery.redelivered { b"redelivered:true\n" } else { b"redelivered:false\n" });
+        dst.extend_from_slice(if delivery.redelivered {
+            b"redelivered:true\n"
+        } else {
+            b"redelivered:false\n"
+        });
         put_decimal(dst, b"x-message-id", message.meta().id.0);
         if message.meta().persistent {
             dst.extend_from_slice(b"persistent:true\n");
@@ -86,13 +97,28 @@ impl Encoder {
 fn put_deaths(dst: &mut BytesMut, version: Version, deaths: &Deaths) {
     if let Some((queue, reason, exchange)) = &deaths.first {
         put_header(dst, version, b"x-first-death-queue", queue);
-        put_header(dst, version, b"x-first-death-reason", reason.as_str().as_bytes());
+        put_header(
+            dst,
+            version,
+            b"x-first-death-reason",
+            reason.as_str().as_bytes(),
+        );
         put_header(dst, version, b"x-first-death-exchange", exchange.as_bytes());
     }
     if let Some(last) = deaths.rows.first() {
         put_header(dst, version, b"x-last-death-queue", &last.queue);
-        put_header(dst, version, b"x-last-death-reason", last.reason.as_str().as_bytes());
-        put_header(dst, version, b"x-last-death-exchange", last.address.exchange.as_bytes());
+        put_header(
+            dst,
+            version,
+            b"x-last-death-reason",
+            last.reason.as_str().as_bytes(),
+        );
+        put_header(
+            dst,
+            version,
+            b"x-last-death-exchange",
+            last.address.exchange.as_bytes(),
+        );
     }
     let rows: Vec<serde_json::Value> = deaths
         .rows
@@ -112,7 +138,12 @@ fn put_deaths(dst: &mut BytesMut, version: Version, deaths: &Deaths) {
             shown
         })
         .collect();
-    put_header(dst, version, b"x-death", serde_json::Value::from(rows).to_string().as_bytes());
+    put_header(
+        dst,
+        version,
+        b"x-death",
+        serde_json::Value::from(rows).to_string().as_bytes(),
+    );
 }
 
 /// `MESSAGE` and its `subscription` line.

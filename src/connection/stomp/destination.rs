@@ -23,11 +23,16 @@ pub(super) enum Destination {
     TempTopic(Bytes),
 }
 
-const KINDS: &str = "/temp-queue, /temp-topic, /exchange, /topic, /queue, /amq/queue, /reply-queue/";
+const KINDS: &str =
+    "/temp-queue, /temp-topic, /exchange, /topic, /queue, /amq/queue, /reply-queue/";
 
 fn invalid(rest: &[u8], kind: &str) -> StompError {
     let rest = String::from_utf8_lossy(rest);
-    StompError::new("Invalid destination", "invalid_destination", format!("'{rest}' is not a valid {kind} destination\n"))
+    StompError::new(
+        "Invalid destination",
+        "invalid_destination",
+        format!("'{rest}' is not a valid {kind} destination\n"),
+    )
 }
 
 /// `%2F` is a slash inside a name; nothing else is decoded.
@@ -53,7 +58,10 @@ fn decode(part: &[u8]) -> Bytes {
 fn segments(rest: &[u8]) -> Option<Vec<&[u8]>> {
     let rest = rest.strip_prefix(b"/")?;
     let segments: Vec<&[u8]> = rest.split(|byte| *byte == b'/').collect();
-    segments.iter().all(|segment| !segment.is_empty()).then_some(segments)
+    segments
+        .iter()
+        .all(|segment| !segment.is_empty())
+        .then_some(segments)
 }
 
 impl Destination {
@@ -63,12 +71,21 @@ impl Destination {
     /// What is wrong with it, and which forms there are.
     pub(super) fn parse(text: &[u8]) -> Result<Self, StompError> {
         if text.is_empty() {
-            return Err(StompError::new("Invalid destination", "invalid_destination", "Destination cannot be blank\n"));
+            return Err(StompError::new(
+                "Invalid destination",
+                "invalid_destination",
+                "Destination cannot be blank\n",
+            ));
         }
         if !text.contains(&b'/') {
-            return QueueName::parse(Bytes::copy_from_slice(text)).map(Self::Queue).map_err(|error| name_error(&error.to_string()));
+            return QueueName::parse(Bytes::copy_from_slice(text))
+                .map(Self::Queue)
+                .map_err(|error| name_error(&error.to_string()));
         }
-        let rest_of = |prefix: &str| text.strip_prefix(prefix.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
+        let rest_of = |prefix: &str| {
+            text.strip_prefix(prefix.as_bytes())
+                .filter(|rest| rest.is_empty() || rest[0] == b'/')
+        };
         if let Some(rest) = rest_of("/queue") {
             return Self::one(rest, "queue").and_then(|name| queue_name(name).map(Self::Queue));
         }
@@ -80,18 +97,25 @@ impl Destination {
         }
         if let Some(rest) = rest_of("/exchange") {
             return match segments(rest).as_deref() {
-                Some([exchange]) => exchange_name(exchange).map(|exchange| Self::Exchange(exchange, Bytes::new())),
-                Some([exchange, key]) => exchange_name(exchange).map(|exchange| Self::Exchange(exchange, decode(key))),
+                Some([exchange]) => {
+                    exchange_name(exchange).map(|exchange| Self::Exchange(exchange, Bytes::new()))
+                }
+                Some([exchange, key]) => {
+                    exchange_name(exchange).map(|exchange| Self::Exchange(exchange, decode(key)))
+                }
                 _ => Err(invalid(rest, "exchange")),
             };
         }
         if let Some(rest) = rest_of("/amq/queue") {
-            return Self::one(rest, "amqqueue").and_then(|name| queue_name(name).map(Self::ExistingQueue));
+            return Self::one(rest, "amqqueue")
+                .and_then(|name| queue_name(name).map(Self::ExistingQueue));
         }
         if let Some(rest) = rest_of("/reply-queue") {
             // Everything behind the prefix is the name, slashes included.
             return match rest {
-                [b'/', name @ ..] if !name.is_empty() => queue_name(Bytes::copy_from_slice(name)).map(Self::ExistingQueue),
+                [b'/', name @ ..] if !name.is_empty() => {
+                    queue_name(Bytes::copy_from_slice(name)).map(Self::ExistingQueue)
+                }
                 _ => Err(invalid(rest, "reply_queue")),
             };
         }
@@ -105,7 +129,9 @@ impl Destination {
         Err(StompError::new(
             "Unknown destination",
             "unknown_destination",
-            format!("'{text}' is not a valid destination.\nValid destination types are: {KINDS}.\n"),
+            format!(
+                "'{text}' is not a valid destination.\nValid destination types are: {KINDS}.\n"
+            ),
         ))
     }
 
@@ -118,7 +144,11 @@ impl Destination {
 }
 
 fn name_error(why: &str) -> StompError {
-    StompError::new("Invalid destination", "invalid_destination", format!("{why}\n"))
+    StompError::new(
+        "Invalid destination",
+        "invalid_destination",
+        format!("{why}\n"),
+    )
 }
 
 fn queue_name(name: Bytes) -> Result<QueueName, StompError> {
@@ -144,7 +174,11 @@ fn put_segment(dst: &mut BytesMut, name: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in name {
         match byte {
-            b'/' | b'%' | 0..32 | 127.. => dst.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+            b'/' | b'%' | 0..32 | 127.. => dst.extend_from_slice(&[
+                b'%',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]),
             // A colon or backslash would need an escape of the header's own; all others stand for themselves.
             _ => dst.put_u8(*byte),
         }
@@ -192,14 +226,24 @@ mod tests {
             ("/queue/a%2Fb%20c", Destination::Queue(name("a/b%20c"))),
             ("/topic/a.*.#", Destination::Topic("a.*.#".into())),
             ("/topic/a/b", Destination::Topic("a.b".into())),
-            ("/exchange/logs", Destination::Exchange(exchange("logs"), Bytes::new())),
-            ("/exchange/logs/a.b", Destination::Exchange(exchange("logs"), "a.b".into())),
+            (
+                "/exchange/logs",
+                Destination::Exchange(exchange("logs"), Bytes::new()),
+            ),
+            (
+                "/exchange/logs/a.b",
+                Destination::Exchange(exchange("logs"), "a.b".into()),
+            ),
             ("/amq/queue/x", Destination::ExistingQueue(name("x"))),
             ("/reply-queue/a/b", Destination::ExistingQueue(name("a/b"))),
             ("/temp-queue/r", Destination::TempQueue("r".into())),
             ("/temp-topic/r", Destination::TempTopic("r".into())),
         ] {
-            assert_eq!(Destination::parse(text.as_bytes()).map_err(|error| error.body), Ok(expected), "{text}");
+            assert_eq!(
+                Destination::parse(text.as_bytes()).map_err(|error| error.body),
+                Ok(expected),
+                "{text}"
+            );
         }
     }
 
@@ -211,8 +255,14 @@ mod tests {
             ("/queue/", "'/' is not a valid queue destination"),
             ("/queue/a/b", "'/a/b' is not a valid queue destination"),
             ("/topic/", "'/' is not a valid topic destination"),
-            ("/exchange//foo", "'//foo' is not a valid exchange destination"),
-            ("/exchange/a/b/c", "'/a/b/c' is not a valid exchange destination"),
+            (
+                "/exchange//foo",
+                "'//foo' is not a valid exchange destination",
+            ),
+            (
+                "/exchange/a/b/c",
+                "'/a/b/c' is not a valid exchange destination",
+            ),
         ] {
             assert_eq!(parsed(text), expected, "{text}");
         }
@@ -229,7 +279,10 @@ mod tests {
             ("logs", "", "/exchange/logs"),
             ("lo/gs", "k", "/exchange/lo%2Fgs/k"),
         ] {
-            let address = Address { exchange: ExchangeName::parse(exchange).unwrap(), routing_key: RoutingKey::parse(key).unwrap() };
+            let address = Address {
+                exchange: ExchangeName::parse(exchange).unwrap(),
+                routing_key: RoutingKey::parse(key).unwrap(),
+            };
             assert_eq!(destination_of(&address), expected, "{exchange} {key}");
         }
     }

@@ -26,10 +26,18 @@ pub(super) struct PendingLogin {
 }
 
 /// Starts to check a login. Without a `login` header the configured default user is meant.
-pub(super) fn begin(broker: &Arc<Broker>, options: &StompOptions, peer: Peer, request: ConnectRequest) -> (PendingLogin, LoginFuture) {
+pub(super) fn begin(
+    broker: &Arc<Broker>,
+    options: &StompOptions,
+    peer: Peer,
+    request: ConnectRequest,
+) -> (PendingLogin, LoginFuture) {
     let (login, passcode) = match request.login {
         Some(login) => (login, request.passcode.unwrap_or_default()),
-        None => (options.default_user.clone().into(), options.default_password.clone().into()),
+        None => (
+            options.default_user.clone().into(),
+            options.default_password.clone().into(),
+        ),
     };
     let pending = PendingLogin {
         login: String::from_utf8_lossy(&login).into_owned(),
@@ -37,7 +45,12 @@ pub(super) fn begin(broker: &Arc<Broker>, options: &StompOptions, peer: Peer, re
         host: request.host,
     };
     let broker = Arc::clone(broker);
-    let check = async move { broker.access().verify(&login, &passcode, peer.is_loopback()).await };
+    let check = async move {
+        broker
+            .access()
+            .verify(&login, &passcode, peer.is_loopback())
+            .await
+    };
     (pending, Box::pin(check))
 }
 
@@ -47,7 +60,9 @@ pub(super) fn begin(broker: &Arc<Broker>, options: &StompOptions, peer: Peer, re
 /// their own. Such a value means the default vhost, unless a vhost of that very name exists.
 fn names_a_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok() || (host.contains('.') && !host.contains('/'))
+    host == "localhost"
+        || address.parse::<IpAddr>().is_ok()
+        || (host.contains('.') && !host.contains('/'))
 }
 
 impl PendingLogin {
@@ -55,9 +70,17 @@ impl PendingLogin {
     ///
     /// # Errors
     /// RabbitMQ's sentence for a vhost that is missing or closed to the user, which are the same thing to it.
-    pub(super) fn enter(&self, broker: &Broker, options: &StompOptions, user: Arc<User>, owner: Owner) -> Result<(Principal, Arc<Vhost>), StompError> {
+    pub(super) fn enter(
+        &self,
+        broker: &Broker,
+        options: &StompOptions,
+        user: Arc<User>,
+        owner: Owner,
+    ) -> Result<(Principal, Arc<Vhost>), StompError> {
         let asked = self.host.as_ref().filter(|host| !host.is_empty());
-        let named = asked.and_then(|host| VhostName::parse(host.clone()).ok()).and_then(|name| broker.vhost(&name).ok());
+        let named = asked
+            .and_then(|host| VhostName::parse(host.clone()).ok())
+            .and_then(|name| broker.vhost(&name).ok());
         let vhost = match (named, asked) {
             (Some(vhost), _) => Some(vhost),
             (None, Some(host)) if !names_a_machine(&String::from_utf8_lossy(host)) => None,
@@ -65,12 +88,24 @@ impl PendingLogin {
         };
         let entered = vhost.and_then(|vhost| {
             let permissions = Arc::new(user.permissions(vhost.name())?);
-            let principal = Principal { user: Arc::clone(&user), permissions, vhost: vhost.name().clone(), owner };
+            let principal = Principal {
+                user: Arc::clone(&user),
+                permissions,
+                vhost: vhost.name().clone(),
+                owner,
+            };
             Some((principal, vhost))
         });
         entered.ok_or_else(|| {
-            let host = asked.map_or_else(|| options.default_vhost.to_string(), |host| String::from_utf8_lossy(host).into_owned());
-            StompError::new("Bad CONNECT", "vhost_refused", format!("Virtual host '{host}' access denied\n"))
+            let host = asked.map_or_else(
+                || options.default_vhost.to_string(),
+                |host| String::from_utf8_lossy(host).into_owned(),
+            );
+            StompError::new(
+                "Bad CONNECT",
+                "vhost_refused",
+                format!("Virtual host '{host}' access denied\n"),
+            )
         })
     }
 }

@@ -66,7 +66,7 @@ impl Default for StompOptions {
             default_persistent: true,
             default_prefetch: 0,
             errors: ErrorMode::Compatible,
-            argument_mismatch: Mismatch::Error,
+            argument_mismatch: Mismatch::ErrorIfGiven,
             outbox_bytes: 1024 * 1024,
             subscriptions_max: 1024,
             unsettled_max: 100_000,

@@ -42,7 +42,10 @@ impl Plans {
     /// The plan for a destination, if it still holds.
     pub(super) fn find(&mut self, version: u64, destination: &[u8]) -> Option<Plan> {
         if self.version != version {
-            *self = Self { version, ..Self::default() };
+            *self = Self {
+                version,
+                ..Self::default()
+            };
             return None;
         }
         if let Some((last, plan)) = &self.last
@@ -57,9 +60,13 @@ impl Plans {
 
     fn remember(&mut self, version: u64, destination: &[u8], plan: &Plan) {
         if self.version != version || self.known.len() >= PLANS_MAX {
-            *self = Self { version, ..Self::default() };
+            *self = Self {
+                version,
+                ..Self::default()
+            };
         }
-        self.known.insert(Bytes::copy_from_slice(destination), plan.clone());
+        self.known
+            .insert(Bytes::copy_from_slice(destination), plan.clone());
     }
 }
 
@@ -67,7 +74,16 @@ impl Plans {
 fn is_part_of_message(name: &[u8]) -> bool {
     !matches!(
         name,
-        b"destination" | b"content-length" | b"receipt" | b"transaction" | b"persistent" | b"mandatory" | b"subscription" | b"ack" | b"redelivered" | b"message-id"
+        b"destination"
+            | b"content-length"
+            | b"receipt"
+            | b"transaction"
+            | b"persistent"
+            | b"mandatory"
+            | b"subscription"
+            | b"ack"
+            | b"redelivered"
+            | b"message-id"
     ) && !is_queue_argument(name)
         && !is_broker_header(name)
 }
@@ -89,7 +105,11 @@ pub(super) struct Send {
 
 fn invalid_header(name: &str, value: &[u8], expected: &str) -> StompError {
     let value = String::from_utf8_lossy(value);
-    StompError::new("Invalid header", "invalid_header", format!("header '{name}' has the value '{value}': expected {expected}\n"))
+    StompError::new(
+        "Invalid header",
+        "invalid_header",
+        format!("header '{name}' has the value '{value}': expected {expected}\n"),
+    )
 }
 
 impl LoggedIn {
@@ -97,12 +117,22 @@ impl LoggedIn {
     ///
     /// # Errors
     /// What is wrong with the frame, or what the engine refused.
-    pub(super) fn message(&mut self, turn: &mut Turn<'_>, frame: &Frame) -> Result<Send, StompError> {
+    pub(super) fn message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+    ) -> Result<Send, StompError> {
         let headers = &frame.headers;
         if headers.contains("message-id") {
-            return Err(StompError::new("Invalid header", "invalid_header", "'message-id' is not allowed on 'SEND'.\n"));
+            return Err(StompError::new(
+                "Invalid header",
+                "invalid_header",
+                "'message-id' is not allowed on 'SEND'.\n",
+            ));
         }
-        let destination = headers.get("destination").ok_or_else(|| missing_destination("SEND"))?;
+        let destination = headers
+            .get("destination")
+            .ok_or_else(|| missing_destination("SEND"))?;
         let plan = match self.plans.find(self.vhost.version(), &destination) {
             Some(plan) => plan,
             None => self.plan(turn, frame, &destination)?,
@@ -110,12 +140,16 @@ impl LoggedIn {
         if self.broker.core().is_disk_low() {
             return Err(from_engine(&EngineError::DiskLow));
         }
+        if self.broker.core().is_memory_low() {
+            return Err(from_engine(&EngineError::MemoryLow));
+        }
         let now_ms = turn.now.wall_ms;
         let meta = Meta {
             id: self.broker.core().next_message_id(),
             entered_ms: now_ms,
             expires_ms: None,
-            persistent: flag(headers, "persistent").unwrap_or(plan.queue && self.options.default_persistent),
+            persistent: flag(headers, "persistent")
+                .unwrap_or(plan.queue && self.options.default_persistent),
             priority: None,
         };
         let address = Arc::clone(&plan.address);
@@ -130,34 +164,61 @@ impl LoggedIn {
         self.with_properties(turn, frame, meta, address, kept)
     }
 
-    fn with_properties(&mut self, turn: &mut Turn<'_>, frame: &Frame, mut meta: Meta, address: Arc<Address>, kept: Bytes) -> Result<Send, StompError> {
+    fn with_properties(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        mut meta: Meta,
+        address: Arc<Address>,
+        kept: Bytes,
+    ) -> Result<Send, StompError> {
         let headers = &frame.headers;
         meta.priority = number(headers, "priority");
         let expiration_ms = match headers.get("expiration") {
-            Some(text) => Some(number::<u64>(headers, "expiration").ok_or_else(|| invalid_header("expiration", &text, "a whole number of ms"))?),
+            Some(text) => Some(
+                number::<u64>(headers, "expiration")
+                    .ok_or_else(|| invalid_header("expiration", &text, "a whole number of ms"))?,
+            ),
             None => None,
         };
         // ActiveMQ's absolute time; it sends 0 for none.
         let expires_ms = number::<u64>(headers, "expires").filter(|expires| *expires > 0);
-        meta.expires_ms = match (expiration_ms.map(|ms| turn.now.wall_ms.saturating_add(ms)), expires_ms) {
+        meta.expires_ms = match (
+            expiration_ms.map(|ms| turn.now.wall_ms.saturating_add(ms)),
+            expires_ms,
+        ) {
             (Some(relative), Some(absolute)) => Some(relative.min(absolute)),
             (relative, absolute) => relative.or(absolute),
         };
         if let Some(tags) = headers.get("tags") {
-            check_tags(&tags).map_err(|error| StompError::new("Invalid header", "invalid_header", format!("header 'tags': {error}\n")))?;
+            check_tags(&tags).map_err(|error| {
+                StompError::new(
+                    "Invalid header",
+                    "invalid_header",
+                    format!("header 'tags': {error}\n"),
+                )
+            })?;
         }
         if let Some(user) = headers.get("user-id")
             && user.as_ref() != self.principal.user.name().as_bytes()
             && !self.principal.user.has_tag(Tag::Impersonator)
         {
-            let (claimed, user) = (String::from_utf8_lossy(&user).into_owned(), self.principal.user.name().to_owned());
-            let why = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+            let (claimed, user) = (
+                String::from_utf8_lossy(&user).into_owned(),
+                self.principal.user.name().to_owned(),
+            );
+            let why =
+                format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
             return Err(from_engine(&EngineError::AccessRefused { why }));
         }
         let kept = match headers.get("reply-to") {
             Some(reply_to) => match self.reply_to(turn, &reply_to)? {
                 Some(rewritten) => {
-                    let mut block = BytesMut::from(headers.retain(|name| is_part_of_message(name) && name != b"reply-to").as_ref());
+                    let mut block = BytesMut::from(
+                        headers
+                            .retain(|name| is_part_of_message(name) && name != b"reply-to")
+                            .as_ref(),
+                    );
                     put_header(&mut block, Version::V1_2, b"reply-to", &rewritten);
                     block.freeze()
                 }
@@ -165,14 +226,28 @@ impl LoggedIn {
             },
             None => kept,
         };
-        let message = Message::new(address, meta, Encoding::Stomp, kept, frame.body.clone()).with_expiration(expiration_ms);
-        Ok(Send { message, mandatory: flag(headers, "mandatory").unwrap_or(false) })
+        let message = Message::new(address, meta, Encoding::Stomp, kept, frame.body.clone())
+            .with_expiration(expiration_ms);
+        Ok(Send {
+            message,
+            mandatory: flag(headers, "mandatory").unwrap_or(false),
+        })
     }
 
     /// Checks a destination that was not sent to lately, and makes its queue if it is to be made.
-    fn plan(&mut self, turn: &mut Turn<'_>, frame: &Frame, destination: &[u8]) -> Result<Plan, StompError> {
+    fn plan(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        destination: &[u8],
+    ) -> Result<Plan, StompError> {
+        // Before the look at what is there: if that changes meanwhile, the plan is made again next time.
+        let version = self.vhost.version();
         let address = |exchange: &ExchangeName, key: Bytes| {
-            routing_key(key).map(|routing_key| Address { exchange: exchange.compact(), routing_key: routing_key.compact() })
+            routing_key(key).map(|routing_key| Address {
+                exchange: exchange.compact(),
+                routing_key: routing_key.compact(),
+            })
         };
         let default = ExchangeName::default_exchange();
         let (address, queue) = match Destination::parse(destination)? {
@@ -184,14 +259,38 @@ impl LoggedIn {
                     arguments: queue_arguments(&frame.headers)?,
                 };
                 // On SEND the arguments matter only to the queue it makes.
-                let declared = self.vhost.declare_queue(turn, &self.principal, &name, &spec, Mismatch::UseExisting);
+                let declared = self.vhost.declare_queue(
+                    turn,
+                    &self.principal,
+                    &name,
+                    &spec,
+                    Mismatch::UseExisting,
+                );
                 declared.map_err(|error| from_engine(&error))?;
-                (Address { exchange: default, routing_key: RoutingKey::from(&name).compact() }, true)
+                (
+                    Address {
+                        exchange: default,
+                        routing_key: RoutingKey::from(&name).compact(),
+                    },
+                    true,
+                )
             }
-            Destination::ExistingQueue(name) => (Address { exchange: default, routing_key: RoutingKey::from(&name).compact() }, true),
+            Destination::ExistingQueue(name) => (
+                Address {
+                    exchange: default,
+                    routing_key: RoutingKey::from(&name).compact(),
+                },
+                true,
+            ),
             Destination::Topic(key) => (address(&self.options.default_topic_exchange, key)?, false),
             Destination::Exchange(exchange, key) => (address(&exchange, key)?, false),
-            Destination::TempTopic(name) => (address(&self.options.default_topic_exchange, self.temp_topic_key(&name))?, false),
+            Destination::TempTopic(name) => (
+                address(
+                    &self.options.default_topic_exchange,
+                    self.temp_topic_key(&name),
+                )?,
+                false,
+            ),
             Destination::TempQueue(_) => {
                 return Err(StompError::new(
                     "Invalid destination",
@@ -200,14 +299,25 @@ impl LoggedIn {
                 ));
             }
         };
-        self.vhost.check_publish(&self.principal, &address.exchange, &address.routing_key).map_err(|error| from_engine(&error))?;
-        let plan = Plan { address: Arc::new(address), queue };
-        self.plans.remember(self.vhost.version(), destination, &plan);
+        self.vhost
+            .check_publish(&self.principal, &address.exchange, &address.routing_key)
+            .map_err(|error| from_engine(&error))?;
+        let plan = Plan {
+            address: Arc::new(address),
+            queue,
+        };
+        self.plans.remember(version, destination, &plan);
         Ok(plan)
     }
 }
 
 /// The error of a frame that needs a destination and has none.
 pub(super) fn missing_destination(command: &str) -> StompError {
-    StompError::new("Missing destination", "missing_destination", format!("'{command}' must include a 'destination' header, such as destination:/queue/orders\n"))
+    StompError::new(
+        "Missing destination",
+        "missing_destination",
+        format!(
+            "'{command}' must include a 'destination' header, such as destination:/queue/orders\n"
+        ),
+    )
 }

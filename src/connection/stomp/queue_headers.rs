@@ -41,15 +41,26 @@ pub(super) fn is_queue_argument(name: &[u8]) -> bool {
 pub(super) fn queue_arguments(headers: &Headers) -> Result<Arguments, StompError> {
     let mut arguments = Arguments::default();
     for (name, form) in KNOWN {
-        let Some(value) = headers.get(name) else { continue };
+        let Some(value) = headers.get(name) else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&value).trim().to_owned();
         let value = match form {
-            Form::Number => text.parse::<i64>().map(Value::from).map_err(|_| "a whole number"),
+            Form::Number => text
+                .parse::<i64>()
+                .map(Value::from)
+                .map_err(|_| "a whole number"),
             Form::Text => Ok(Value::from(text.clone())),
-            Form::Boolean => boolean(text.as_bytes()).map(Value::from).ok_or("true or false"),
+            Form::Boolean => boolean(text.as_bytes())
+                .map(Value::from)
+                .ok_or("true or false"),
         };
         let value = value.map_err(|expected| {
-            StompError::new("Processing error", "invalid_header", format!("header '{name}' has the value '{text}': expected {expected}\n"))
+            StompError::new(
+                "Processing error",
+                "invalid_header",
+                format!("header '{name}' has the value '{text}': expected {expected}\n"),
+            )
         })?;
         arguments.insert(name, value);
     }
@@ -72,5 +83,7 @@ pub(super) fn flag(headers: &Headers, name: &str) -> Option<bool> {
 
 /// A header with a whole number; anything else is as if it were not there.
 pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Option<N> {
-    headers.get_str(name).and_then(|value| value.trim().parse().ok())
+    headers
+        .get_str(name)
+        .and_then(|value| value.trim().parse().ok())
 }

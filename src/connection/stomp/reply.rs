@@ -9,6 +9,9 @@ use super::options::ErrorMode;
 use crate::engine::access::AccessError;
 use crate::engine::error::EngineError;
 
+/// The `code` of the one error after which no connection goes on.
+const STORE_FAILED: &str = "store_failed";
+
 /// An ERROR to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StompError {
@@ -24,8 +27,17 @@ pub(super) struct StompError {
 
 impl StompError {
     /// An error after which the connection goes on (in compatible mode).
-    pub(super) fn new(message: &'static str, code: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
-        Self { message, code, body: body.into(), closes: false }
+    pub(super) fn new(
+        message: &'static str,
+        code: &'static str,
+        body: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            message,
+            code,
+            body: body.into(),
+            closes: false,
+        }
     }
 
     /// The same, ending the connection.
@@ -34,14 +46,34 @@ impl StompError {
         self
     }
 
+    /// The same for a SEND: the connection goes on (unless every ERROR ends it, or the store failed).
+    pub(super) fn open(self) -> Self {
+        Self {
+            closes: self.code == STORE_FAILED,
+            ..self
+        }
+    }
+
     /// Whether the connection ends with this error.
     pub(super) fn closes(&self, mode: ErrorMode) -> bool {
         self.closes || mode == ErrorMode::Strict
     }
 
     /// Appends the ERROR frame.
-    pub(super) fn put(&self, dst: &mut BytesMut, version: Version, receipt: Option<&[u8]>, headers: &[(&str, &[u8])]) {
-        let frame = ErrorFrame { message: self.message, code: self.code, receipt_id: receipt, body: &self.body, headers };
+    pub(super) fn put(
+        &self,
+        dst: &mut BytesMut,
+        version: Version,
+        receipt: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) {
+        let frame = ErrorFrame {
+            message: self.message,
+            code: self.code,
+            receipt_id: receipt,
+            body: &self.body,
+            headers,
+        };
         put_error(dst, version, &frame);
     }
 }
@@ -50,7 +82,9 @@ impl StompError {
 pub(super) fn from_engine(error: &EngineError) -> StompError {
     let (message, code) = match error {
         EngineError::NotFound { .. } => ("not_found", "not_found"),
-        EngineError::Inequivalent { .. } | EngineError::InvalidArgument { .. } => ("precondition_failed", "precondition_failed"),
+        EngineError::Inequivalent(_) | EngineError::InvalidArgument { .. } => {
+            ("precondition_failed", "precondition_failed")
+        }
         EngineError::AccessRefused { .. } => ("access_refused", "access_refused"),
         EngineError::ResourceLocked { .. } => ("resource_locked", "resource_locked"),
         EngineError::InUse { .. } => ("access_refused", "in_use"),
@@ -60,31 +94,40 @@ pub(super) fn from_engine(error: &EngineError) -> StompError {
         EngineError::NotOutstanding => ("Message not found", "message_not_found"),
         EngineError::Unsupported { .. } => ("not_implemented", "not_implemented"),
         EngineError::LimitReached { .. } => ("limit_reached", "limit_reached"),
+        EngineError::Quarantined { .. } => ("internal_error", "queue_quarantined"),
         EngineError::DiskLow => ("resource_error", "disk_low"),
-        EngineError::StoreFailed => ("internal_error", "store_failed"),
+        EngineError::MemoryLow => ("resource_error", "memory_low"),
+        EngineError::StoreFailed => ("internal_error", STORE_FAILED),
     };
     let closes = match error {
         EngineError::NotFound { .. }
-        | EngineError::Inequivalent { .. }
+        | EngineError::Inequivalent(_)
         | EngineError::InvalidArgument { .. }
         | EngineError::AccessRefused { .. }
         | EngineError::ResourceLocked { .. }
         | EngineError::InUse { .. }
         | EngineError::Unsupported { .. }
+        | EngineError::Quarantined { .. }
         | EngineError::StoreFailed => true,
         EngineError::QueueFull { .. }
         | EngineError::MessageTooLarge { .. }
         | EngineError::Unroutable { .. }
         | EngineError::NotOutstanding
         | EngineError::LimitReached { .. }
-        | EngineError::DiskLow => false,
+        | EngineError::DiskLow
+        | EngineError::MemoryLow => false,
     };
-    StompError { message, code, body: format!("{error}\n").into(), closes }
+    StompError {
+        message,
+        code,
+        body: format!("{error}\n").into(),
+        closes,
+    }
 }
 
 /// A refused SEND never closes the connection (unless every ERROR does).
 pub(super) fn refused_send(error: &EngineError) -> StompError {
-    StompError { closes: matches!(error, EngineError::StoreFailed), ..from_engine(error) }
+    from_engine(error).open()
 }
 
 /// A login that failed. The sentences are RabbitMQ's, which clients' tests know.
@@ -92,7 +135,9 @@ pub(super) fn from_login(error: &AccessError, login: &str) -> StompError {
     let body = match error {
         AccessError::LoopbackOnly { .. } => "non-loopback access denied\n".to_owned(),
         AccessError::Refused => format!("Access refused for user '{login}'\n"),
-        AccessError::Stopping => format!("The login of user '{login}' could not be checked: the broker is stopping\n"),
+        AccessError::Stopping => {
+            format!("The login of user '{login}' could not be checked: the broker is stopping\n")
+        }
     };
     StompError::new("Bad CONNECT", "login_refused", body)
 }

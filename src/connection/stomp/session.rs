@@ -1,10 +1,12 @@
 //! One STOMP connection: takes frames, gathers what can be done in one turn, and answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millpond_protocol::stomp::{Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header};
+use millpond_protocol::stomp::{
+    Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header,
+};
 use tokio::time::Instant;
 
 use super::deliver::{Encoder, Handle, size_hint};
@@ -13,7 +15,7 @@ use super::options::StompOptions;
 use super::publish::{Plans, Send};
 use super::reply::{self, StompError, from_engine, refused_send};
 use super::settle::{Settlements, not_found};
-use super::subscription::{AckMode, Subscription, Subscriptions};
+use super::subscription::{AckMode, Subscriptions};
 use super::transactions::{TransactionLimits, Transactions};
 use super::unsettled::Ledger;
 use crate::connection::output::Output;
@@ -58,15 +60,24 @@ pub(super) struct LoggedIn {
     transactions: Transactions,
     publisher: Publisher,
     batch: Batch,
+    /// Whether it ever sent a message.
+    publishes: bool,
     encoder: Encoder,
-    /// Deliveries under auto-ack that are encoded and not all written.
-    unwritten: Vec<Delivery>,
-    /// Queues of subscriptions that ended with deliveries still unwritten.
-    retired: HashMap<ConsumerTag, Arc<LocalQueue>>,
+    /// Deliveries under auto-ack that are encoded and not wholly written, in that order.
+    unwritten: VecDeque<Unwritten>,
     auto_prefix: Bytes,
     auto_number: u64,
     /// Scratch space for what is taken from the outbox.
     taken: Vec<Item>,
+}
+
+/// A delivery under auto-ack on its way to the socket.
+#[derive(Debug)]
+struct Unwritten {
+    /// Where its frame ends, in bytes sent since the connection began.
+    end: u64,
+    queue: Arc<LocalQueue>,
+    delivery: Delivery,
 }
 
 /// What one turn is going to do: SENDs and ACKs in a row are carried out together.
@@ -102,6 +113,9 @@ pub struct StompSession {
     held_by: Option<Arc<dyn Queue>>,
     paused: bool,
     stopping: bool,
+    /// The client is still to be told that the broker stops: behind its receipts, because clients take an
+    /// ERROR as the end.
+    farewell: bool,
 }
 
 /// Why frames are no longer taken.
@@ -127,14 +141,24 @@ impl StompSession {
             held_by: None,
             paused: false,
             stopping: false,
+            farewell: false,
         }
     }
 
     /// Writes an ERROR; says whether the connection ends with it.
-    fn fail(&self, error: &StompError, receipt: Option<&[u8]>, output: &mut Output) -> Result<(), Closing> {
+    fn fail(
+        &self,
+        error: &StompError,
+        receipt: Option<&[u8]>,
+        output: &mut Output,
+    ) -> Result<(), Closing> {
         tracing::debug!(client = %self.peer.remote, code = error.code, error = %error.body.trim_end(), "ERROR sent");
         error.put(output.buffer(), self.machine.version(), receipt, &[]);
-        if error.closes(self.options.errors) { Err(Closing) } else { Ok(()) }
+        if error.closes(self.options.errors) {
+            Err(Closing)
+        } else {
+            Ok(())
+        }
     }
 
     fn fault(&self, fault: &Fault, output: &mut Output) -> Flow {
@@ -151,12 +175,26 @@ impl StompSession {
     }
 
     /// Takes events until the input has no whole frame left, or the connection ends.
-    fn take_events(&mut self, turn: &mut Turn<'_>, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+    fn take_events(
+        &mut self,
+        turn: &mut Turn<'_>,
+        now: Instant,
+        input: &mut BytesMut,
+        output: &mut Output,
+    ) -> Flow {
         loop {
-            match self.machine.poll_event(now.into_std(), input, output.buffer()) {
-                Ok(None) => return self.flush(turn, output).map_or(Flow::Close, |()| Flow::Continue),
+            match self
+                .machine
+                .poll_event(now.into_std(), input, output.buffer())
+            {
+                Ok(None) => {
+                    return self
+                        .flush(turn, output)
+                        .map_or(Flow::Close, |()| Flow::Continue);
+                }
                 Ok(Some(Event::Connect(request))) => {
-                    let (pending, check) = login::begin(&self.broker, &self.options, self.peer, *request);
+                    let (pending, check) =
+                        login::begin(&self.broker, &self.options, self.peer, *request);
                     self.login = Some(pending);
                     return Flow::Login(check);
                 }
@@ -175,7 +213,12 @@ impl StompSession {
         }
     }
 
-    fn on_frame(&mut self, turn: &mut Turn<'_>, frame: &Frame, output: &mut Output) -> Result<(), Closing> {
+    fn on_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        output: &mut Output,
+    ) -> Result<(), Closing> {
         let receipt = frame.headers.get_bytes("receipt");
         let result = match frame.command {
             Command::Send => self.on_send(turn, frame, receipt.as_ref()),
@@ -195,12 +238,16 @@ impl StompSession {
         }
     }
 
-    fn on_send(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
+    fn on_send(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        receipt: Option<&Bytes>,
+    ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
-        let send = match client.message(turn, frame) {
-            Ok(send) => send,
-            Err(error) => return Err(error),
-        };
+        client.publishes = true;
+        // A refused SEND leaves the connection open, whoever refused it.
+        let send = client.message(turn, frame).map_err(StompError::open)?;
         let receipt = receipt.map(|id| Bytes::copy_from_slice(id));
         if let Some(name) = frame.headers.get("transaction") {
             client.transactions.send(&name, send, receipt)?;
@@ -215,9 +262,18 @@ impl StompSession {
     fn on_settle(&mut self, frame: &Frame, receipt: Option<&Bytes>) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
         let settle = client.read_settle(frame)?;
-        let handle = || frame.headers.get("id").or_else(|| frame.headers.get("message-id")).unwrap_or_default().into_owned();
+        let handle = || {
+            frame
+                .headers
+                .get("id")
+                .or_else(|| frame.headers.get("message-id"))
+                .unwrap_or_default()
+                .into_owned()
+        };
         if let Some(name) = frame.headers.get("transaction") {
-            client.transactions.settle(&name, &handle(), settle, &mut client.ledger)?;
+            client
+                .transactions
+                .settle(&name, &handle(), settle, &mut client.ledger)?;
         } else {
             let number = settle.number.ok_or_else(|| not_found(&handle()))?;
             if let Some(one) = client.ledger.settle_one(number) {
@@ -232,30 +288,55 @@ impl StompSession {
                 }
             }
         }
-        client.batch.receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
+        client
+            .batch
+            .receipts
+            .extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         Ok(Next::Stay)
     }
 
-    fn on_other(&mut self, turn: &mut Turn<'_>, frame: &Frame, receipt: Option<&Bytes>, output: &mut Output) -> Result<Next, StompError> {
+    fn on_other(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: &Frame,
+        receipt: Option<&Bytes>,
+        output: &mut Output,
+    ) -> Result<Next, StompError> {
         let client = self.client.as_mut().ok_or_else(not_logged_in)?;
-        let mut next = Next::Stay;
         let mut receipts: Vec<Bytes> = Vec::new();
         match frame.command {
             Command::Subscribe => client.subscribe(turn, frame)?,
             Command::Unsubscribe => {
                 client.unsubscribe(turn, frame)?;
             }
-            Command::Begin => client.transactions.begin(Bytes::copy_from_slice(&transaction(frame)?))?,
-            Command::Abort => client.transactions.abort(&transaction(frame)?, &mut client.ledger)?,
+            Command::Begin => client
+                .transactions
+                .begin(Bytes::copy_from_slice(&transaction(frame)?))?,
+            Command::Abort => client
+                .transactions
+                .abort(&transaction(frame)?, &mut client.ledger)?,
             Command::Commit => receipts = client.commit(turn, &transaction(frame)?)?,
-            Command::Disconnect => next = Next::Leave,
+            Command::Disconnect => {
+                if let Some(id) = receipt {
+                    // The client closes when it has this: everything it sent before must be safe then,
+                    // and answered.
+                    self.receipts_waiting += 1;
+                    self.receipts
+                        .push(turn.barrier(&self.waiter), vec![Bytes::copy_from_slice(id)]);
+                }
+                return Ok(Next::Leave);
+            }
             // The machine lets only the commands of clients through, and answers CONNECT itself.
             Command::Send | Command::Ack | Command::Nack | Command::Connect | Command::Stomp => {}
-            Command::Connected | Command::Message | Command::Receipt | Command::Error | Command::Unknown => {}
+            Command::Connected
+            | Command::Message
+            | Command::Receipt
+            | Command::Error
+            | Command::Unknown => {}
         }
         receipts.extend(receipt.map(|id| Bytes::copy_from_slice(id)));
         self.promise(turn, receipts, output);
-        Ok(next)
+        Ok(Next::Stay)
     }
 
     /// Owes receipts for what the turn did so far.
@@ -279,15 +360,18 @@ impl StompSession {
 
     /// Carries out what was gathered: every queue is entered once.
     fn flush(&mut self, turn: &mut Turn<'_>, output: &mut Output) -> Result<(), Closing> {
-        let Some(client) = &mut self.client else { return Ok(()) };
+        let Some(client) = &mut self.client else {
+            return Ok(());
+        };
         let batch = &mut client.batch;
         if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
             return Ok(());
         }
-        client.publisher.publish(turn, &mut batch.messages);
+        // Settlements first: what they free may be the room that a message behind them needs.
         for (queue, settlements) in batch.settlements.drain() {
             queue.settle(turn, &settlements);
         }
+        client.publisher.publish(turn, &mut batch.messages);
         let mut receipts = std::mem::take(&mut batch.receipts);
         let mut refused = Vec::new();
         for (fate, sent) in batch.messages.drain_fates().zip(batch.sends.drain(..)) {
@@ -296,13 +380,18 @@ impl StompSession {
                 Fate::Unrouted if !sent.mandatory => receipts.extend(sent.receipt),
                 Fate::Unrouted => {
                     let why = "no queue is bound for the destination of this message, and it was sent with mandatory:true\n";
-                    refused.push((StompError::new("unroutable", "unroutable", why), sent.receipt));
+                    refused.push((
+                        StompError::new("unroutable", "unroutable", why),
+                        sent.receipt,
+                    ));
                 }
                 Fate::Refused(error) => refused.push((refused_send(&error), sent.receipt)),
             }
         }
         if let Some(queue) = batch.messages.take_hold()
-            && queue.as_local().is_some_and(|local| local.hold(turn, &self.outbox))
+            && queue
+                .as_local()
+                .is_some_and(|local| local.hold(turn, &self.outbox))
         {
             self.held_by = Some(queue);
         }
@@ -314,6 +403,19 @@ impl StompSession {
             }
         }
         result
+    }
+
+    /// Says that the broker stops, once nothing is owed any more.
+    fn bid_farewell(&mut self, output: &mut Output) {
+        if self.farewell && self.receipts.is_empty() {
+            self.farewell = false;
+            let error = StompError::new(
+                "Broker is stopping",
+                "shutdown",
+                "the broker is stopping; what was receipted is kept, connect again later\n",
+            );
+            error.put(output.buffer(), self.machine.version(), None, &[]);
+        }
     }
 
     /// One turn at the engine, whatever it is for.
@@ -333,13 +435,21 @@ enum Next {
 }
 
 fn not_logged_in() -> StompError {
-    StompError::new("Illegal command", "not_logged_in", "You must log in using CONNECT first")
+    StompError::new(
+        "Illegal command",
+        "not_logged_in",
+        "You must log in using CONNECT first",
+    )
 }
 
 fn transaction(frame: &Frame) -> Result<std::borrow::Cow<'_, [u8]>, StompError> {
     frame.headers.get("transaction").ok_or_else(|| {
         let command = frame.command.as_str();
-        StompError::new("Missing transaction", "missing_transaction", format!("'{command}' must include a 'transaction' header\n"))
+        StompError::new(
+            "Missing transaction",
+            "missing_transaction",
+            format!("'{command}' must include a 'transaction' header\n"),
+        )
     })
 }
 
@@ -359,13 +469,6 @@ impl LoggedIn {
         }
     }
 
-    /// Keeps the queue of an ended subscription until its unwritten deliveries are out.
-    pub(super) fn retire(&mut self, tag: ConsumerTag, subscription: Subscription) {
-        if self.unwritten.iter().any(|delivery| delivery.tag == tag) {
-            self.retired.insert(tag, subscription.queue);
-        }
-    }
-
     fn deliver(&mut self, delivery: Delivery, output: &mut Output) {
         let Some(subscription) = self.subscriptions.get(delivery.tag) else {
             return;
@@ -374,54 +477,73 @@ impl LoggedIn {
             Some(token) => {
                 let cumulative = subscription.ack == AckMode::Client;
                 let queue: Arc<dyn Queue> = Arc::clone(&subscription.queue) as Arc<dyn Queue>;
-                Handle { prefix: self.session.as_bytes(), number: self.ledger.push(queue, token, cumulative) }
+                Handle {
+                    prefix: self.session.as_bytes(),
+                    number: self.ledger.push(queue, token, cumulative),
+                }
             }
             None => {
                 self.auto_number += 1;
-                Handle { prefix: &self.auto_prefix, number: self.auto_number }
+                Handle {
+                    prefix: &self.auto_prefix,
+                    number: self.auto_number,
+                }
             }
         };
-        self.encoder.put_message(output, self.version, &subscription.head, &handle, &delivery);
+        self.encoder
+            .put_message(output, self.version, &subscription.head, &handle, &delivery);
         if delivery.token.is_none() {
-            self.unwritten.push(delivery);
+            let queue = Arc::clone(&subscription.queue);
+            self.unwritten.push_back(Unwritten {
+                end: output.end(),
+                queue,
+                delivery,
+            });
         }
     }
 
-    fn queue_of(&self, tag: ConsumerTag) -> Option<Arc<LocalQueue>> {
-        let subscribed = self.subscriptions.get(tag).map(|subscription| &subscription.queue);
-        subscribed.or_else(|| self.retired.get(&tag)).map(Arc::clone)
-    }
-
-    /// Unwritten deliveries by the queue they came from.
-    fn take_unwritten(&mut self, chosen: impl Fn(&Delivery) -> bool) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
-        let mut queues: Vec<(ConsumerTag, Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
-        let mut unwritten = std::mem::take(&mut self.unwritten);
-        for delivery in unwritten.drain(..).filter(chosen) {
-            let at = match queues.iter().rposition(|(tag, _, _)| *tag == delivery.tag) {
-                Some(at) => at,
-                None => {
-                    let Some(queue) = self.queue_of(delivery.tag) else { continue };
-                    queues.push((delivery.tag, queue, Vec::new()));
-                    queues.len() - 1
-                }
-            };
-            queues[at].2.push(delivery);
+    /// Takes out what ends at or before `end`, for the queues it came from.
+    fn take_unwritten(
+        &mut self,
+        end: u64,
+        chosen: impl Fn(&Delivery) -> bool,
+    ) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
+        let mut queues: Vec<(Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
+        let count = self
+            .unwritten
+            .partition_point(|unwritten| unwritten.end <= end);
+        for Unwritten {
+            queue, delivery, ..
+        } in self.unwritten.drain(..count)
+        {
+            if !chosen(&delivery) {
+                continue;
+            }
+            match queues
+                .iter_mut()
+                .rfind(|(known, _)| known.id() == queue.id())
+            {
+                Some((_, deliveries)) => deliveries.push(delivery),
+                None => queues.push((queue, vec![delivery])),
+            }
         }
-        // Keeps the allocation for the next deliveries.
-        self.unwritten = unwritten;
-        self.retired.clear();
-        queues.into_iter().map(|(_, queue, deliveries)| (queue, deliveries)).collect()
+        queues
     }
 }
 
 impl Session for StompSession {
-    fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
+    fn on_received(&mut self, now: Instant) {
         self.machine.bytes_received(now.into_std());
+    }
+
+    fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow {
         self.turn(|session, turn| session.take_events(turn, now, input, output))
     }
 
     fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow {
-        let Some(pending) = self.login.take() else { return Flow::Continue };
+        let Some(pending) = self.login.take() else {
+            return Flow::Continue;
+        };
         let entered = match outcome {
             Ok(user) => pending.enter(&self.broker, &self.options, user, self.owner),
             Err(error) => Err(reply::from_login(&error, &pending.login)),
@@ -429,7 +551,11 @@ impl Session for StompSession {
         match entered {
             Ok((principal, vhost)) => {
                 let session = random_word();
-                self.machine.logged_in(now.into_std(), output.buffer(), &format!("session-{session}"));
+                self.machine.logged_in(
+                    now.into_std(),
+                    output.buffer(),
+                    &format!("session-{session}"),
+                );
                 tracing::info!(client = %self.peer.remote, user = principal.user.name(), vhost = %vhost.name(), version = self.machine.version().as_str(), "logged in");
                 let limits = TransactionLimits {
                     open: self.options.transactions_max,
@@ -454,9 +580,9 @@ impl Session for StompSession {
                     ledger: Ledger::default(),
                     transactions: Transactions::new(limits),
                     batch: Batch::default(),
+                    publishes: false,
                     encoder: Encoder::default(),
-                    unwritten: Vec::new(),
-                    retired: HashMap::new(),
+                    unwritten: VecDeque::new(),
                     auto_number: 0,
                     taken: Vec::new(),
                 });
@@ -464,7 +590,11 @@ impl Session for StompSession {
             }
             Err(error) => {
                 tracing::warn!(client = %self.peer.remote, user = %pending.login, error = %error.body.trim_end(), "login refused");
-                let frame = millpond_protocol::stomp::ErrorFrame::new(error.message, error.code, &error.body);
+                let frame = millpond_protocol::stomp::ErrorFrame::new(
+                    error.message,
+                    error.code,
+                    &error.body,
+                );
                 match self.machine.login_refused(output.buffer(), &frame) {
                     Ok(()) if !error.closes(self.options.errors) => Flow::Continue,
                     Ok(()) => Flow::Close,
@@ -475,6 +605,7 @@ impl Session for StompSession {
     }
 
     fn on_wake(&mut self, room: usize, output: &mut Output) -> Woken {
+        self.outbox.rearm();
         let journal = &self.broker.core().journal;
         let start = output.len();
         let durable = journal.durable();
@@ -487,6 +618,7 @@ impl Session for StompSession {
                 self.put_receipt(&id, output);
             }
         }
+        self.bid_farewell(output);
         if poisoned && !self.receipts.is_empty() {
             let error = from_engine(&EngineError::StoreFailed);
             while let Some(ids) = self.receipts.pop_broken() {
@@ -495,9 +627,12 @@ impl Session for StompSession {
                 }
             }
             self.receipts_waiting = 0;
+            self.farewell = false;
             return Woken::Close;
         }
-        let Some(client) = &mut self.client else { return Woken::Done };
+        let Some(client) = &mut self.client else {
+            return Woken::Done;
+        };
         let mut taken = std::mem::take(&mut client.taken);
         let room = room.saturating_sub(output.len() - start);
         let stalled = self.outbox.take(room, &mut taken);
@@ -513,8 +648,9 @@ impl Session for StompSession {
             }
         }
         client.taken = taken;
+        let mut closes = false;
         for tag in cancelled {
-            self.on_cancelled(tag, output);
+            closes |= self.on_cancelled(tag, output);
         }
         if !stalled.is_empty() {
             self.turn(|_, turn| {
@@ -523,8 +659,15 @@ impl Session for StompSession {
                 }
             });
         }
+        if closes {
+            return Woken::Close;
+        }
         let more = encoded >= room || !stalled.is_empty();
-        if more && !self.outbox.is_empty() { Woken::More } else { Woken::Done }
+        if more && !self.outbox.is_empty() {
+            Woken::More
+        } else {
+            Woken::Done
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -538,17 +681,13 @@ impl Session for StompSession {
         }
     }
 
-    fn on_sent(&mut self, now: Instant) {
+    fn on_sent(&mut self, now: Instant, written: u64) {
         self.machine.bytes_sent(now.into_std());
-    }
-
-    fn on_drained(&mut self) {
-        let Some(client) = &mut self.client else { return };
-        if client.unwritten.is_empty() {
+        let Some(client) = &mut self.client else {
             return;
-        }
+        };
         // Transient messages are done with; only what is in the log has to be told.
-        let done = client.take_unwritten(|delivery| delivery.message.meta().persistent);
+        let done = client.take_unwritten(written, |delivery| delivery.message.meta().persistent);
         if done.is_empty() {
             return;
         }
@@ -560,14 +699,19 @@ impl Session for StompSession {
         });
     }
 
-    fn wants_input(&mut self, now: Instant) -> bool {
+    fn wants_input(&mut self, now: Instant, room: bool) -> bool {
         if self.held_by.as_ref().is_some_and(|queue| !queue.is_full()) {
             self.held_by = None;
         }
-        // Who holds unsettled deliveries is read from always: settling is what makes room.
-        let settles = self.client.as_ref().is_some_and(|client| client.ledger.len() > 0);
-        let pressed = self.held_by.is_some() || self.broker.under_pressure(&self.outbox);
-        let wants = self.receipts_waiting < self.options.receipts_max && (settles || !pressed);
+        // Only who has published is held back: whoever logs in and subscribes makes room. And not for the
+        // sake of a full queue or memory while it holds unsettled deliveries, for the same reason.
+        let held = self.client.as_ref().is_some_and(|client| {
+            let settles = client.ledger.len() > 0;
+            client.publishes
+                && (self.broker.must_pause(&self.outbox, settles)
+                    || (self.held_by.is_some() && !settles))
+        });
+        let wants = room && self.receipts_waiting < self.options.receipts_max && !held;
         if wants == self.paused {
             self.paused = !wants;
             if wants {
@@ -580,15 +724,13 @@ impl Session for StompSession {
     }
 
     fn owes(&self) -> bool {
-        !self.receipts.is_empty()
+        !self.receipts.is_empty() || self.farewell
     }
 
     fn on_shutdown(&mut self, output: &mut Output) {
         self.stopping = true;
-        if self.machine.is_logged_in() {
-            let error = StompError::new("Broker is stopping", "shutdown", "the broker is stopping; what was receipted is kept, connect again later\n");
-            error.put(output.buffer(), self.machine.version(), None, &[]);
-        }
+        self.farewell = self.machine.is_logged_in();
+        self.bid_farewell(output);
     }
 
     fn outbox(&self) -> Arc<Outbox> {
@@ -596,7 +738,9 @@ impl Session for StompSession {
     }
 
     fn close(&mut self) {
-        let Some(mut client) = self.client.take() else { return };
+        let Some(mut client) = self.client.take() else {
+            return;
+        };
         let counted = !self.stopping;
         tracing::info!(client = %self.peer.remote, user = client.principal.user.name(), "disconnected");
         self.turn(|_, turn| client.close(turn, counted));
@@ -604,27 +748,47 @@ impl Session for StompSession {
 }
 
 impl StompSession {
-    /// A queue was deleted under its consumer.
-    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) {
-        let Some(client) = &mut self.client else { return };
-        let Some(subscription) = client.subscriptions.remove(tag) else { return };
+    /// A queue was deleted under its consumer. Says whether the connection ends with it.
+    fn on_cancelled(&mut self, tag: ConsumerTag, output: &mut Output) -> bool {
+        let Some(client) = &mut self.client else {
+            return false;
+        };
+        let Some(subscription) = client.subscriptions.remove(tag) else {
+            return false;
+        };
+        client
+            .exclusive
+            .retain(|queue| queue.id() != subscription.queue.id());
+        client
+            .reply_queues
+            .retain(|_, queue| queue.id() != subscription.queue.id());
         let error = StompError::new(
             "Server cancelled subscription",
             "subscription_cancelled",
             "The server has canceled a subscription: its queue was deleted.\nNo more messages will be delivered for it.\n",
         );
         let name = match &subscription.key {
-            super::subscription::SubscriptionKey::Id(name) | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
+            super::subscription::SubscriptionKey::Id(name)
+            | super::subscription::SubscriptionKey::Destination(name) => name.clone(),
         };
-        error.put(output.buffer(), self.machine.version(), None, &[("subscription", &name)]);
-        client.retire(tag, subscription);
+        error.put(
+            output.buffer(),
+            self.machine.version(),
+            None,
+            &[("subscription", &name)],
+        );
+        error.closes(self.options.errors)
     }
 }
 
 impl LoggedIn {
     /// The connection is gone: consumers leave, and what they hold goes back to its queues.
     fn close(&mut self, turn: &mut Turn<'_>, counted: bool) {
-        let unwritten = self.take_unwritten(|_| true);
+        let mut unwritten = self.take_unwritten(u64::MAX, |_| true);
+        for delivery in unwritten.iter_mut().flat_map(|(_, deliveries)| deliveries) {
+            // Encoded, and perhaps a part of it or all is with the client.
+            delivery.redelivered = true;
+        }
         let ended: Vec<_> = self.subscriptions.drain().collect();
         for (_, subscription) in &ended {
             // First all of them leave, so that nothing given back comes round again.
@@ -638,7 +802,13 @@ impl LoggedIn {
         }
         let mut settlements = Settlements::default();
         for unsettled in self.ledger.drain() {
-            settlements.push(unsettled, Outcome::Requeue { counted, delay_ms: 0 });
+            settlements.push(
+                unsettled,
+                Outcome::Requeue {
+                    counted,
+                    delay_ms: 0,
+                },
+            );
         }
         for (queue, settlements) in settlements.drain() {
             queue.settle(turn, &settlements);

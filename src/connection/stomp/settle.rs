@@ -11,16 +11,23 @@ use super::unsettled::Unsettled;
 use crate::engine::delivery::{Outcome, Token};
 use crate::engine::queue::Queue;
 
+/// What is settled in one queue.
+type OfQueue = (Arc<dyn Queue>, Vec<(Token, Outcome)>);
+
 /// Settlements of one batch, by queue.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
-    queues: Vec<(Arc<dyn Queue>, Vec<(Token, Outcome)>)>,
+    queues: Vec<OfQueue>,
 }
 
 impl Settlements {
     pub(super) fn push(&mut self, unsettled: Unsettled, outcome: Outcome) {
         let settlement = (unsettled.token, outcome);
-        match self.queues.iter_mut().find(|(queue, _)| queue.id() == unsettled.queue.id()) {
+        match self
+            .queues
+            .iter_mut()
+            .find(|(queue, _)| queue.id() == unsettled.queue.id())
+        {
             Some((_, settlements)) => settlements.push(settlement),
             None => self.queues.push((unsettled.queue, vec![settlement])),
         }
@@ -30,7 +37,7 @@ impl Settlements {
         self.queues.is_empty()
     }
 
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Arc<dyn Queue>, Vec<(Token, Outcome)>)> + '_ {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = OfQueue> + '_ {
         self.queues.drain(..)
     }
 }
@@ -50,7 +57,9 @@ pub(super) fn not_found(handle: &[u8]) -> StompError {
     StompError::new(
         "Message not found",
         "message_not_found",
-        format!("unknown delivery '{handle}': it was not made on this connection, is settled already, or was delivered with ack:auto\n"),
+        format!(
+            "unknown delivery '{handle}': it was not made on this connection, is settled already, or was delivered with ack:auto\n"
+        ),
     )
 }
 
@@ -61,7 +70,11 @@ impl LoggedIn {
     /// If the handle is missing.
     pub(super) fn read_settle(&self, frame: &Frame) -> Result<Settle, StompError> {
         let headers = &frame.headers;
-        let name = if self.version == Version::V1_2 { "id" } else { "message-id" };
+        let name = if self.version == Version::V1_2 {
+            "id"
+        } else {
+            "message-id"
+        };
         let handle = headers.get(name).ok_or_else(|| {
             let command = frame.command.as_str();
             StompError::new(
@@ -74,16 +87,28 @@ impl LoggedIn {
             Command::Nack => {
                 let requeue = flag(headers, "requeue").unwrap_or(self.options.default_nack_requeue);
                 let delay_ms = number(headers, "requeue-delay").unwrap_or(0);
-                if requeue { Outcome::Requeue { counted: true, delay_ms } } else { Outcome::Reject }
+                if requeue {
+                    Outcome::Requeue {
+                        counted: true,
+                        delay_ms,
+                    }
+                } else {
+                    Outcome::Reject
+                }
             }
             _ => Outcome::Ack,
         };
-        Ok(Settle { number: self.number_of(&handle), outcome })
+        Ok(Settle {
+            number: self.number_of(&handle),
+            outcome,
+        })
     }
 
     /// The number in a handle `<session>-<number>`.
     fn number_of(&self, handle: &[u8]) -> Option<u64> {
-        let number = handle.strip_prefix(self.session.as_bytes())?.strip_prefix(b"-")?;
+        let number = handle
+            .strip_prefix(self.session.as_bytes())?
+            .strip_prefix(b"-")?;
         std::str::from_utf8(number).ok()?.parse().ok()
     }
 }

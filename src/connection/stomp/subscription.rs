@@ -88,9 +88,14 @@ impl Subscriptions {
         Some(subscription)
     }
 
-    pub(super) fn remove_by_key(&mut self, key: &SubscriptionKey) -> Option<(ConsumerTag, Subscription)> {
+    pub(super) fn remove_by_key(
+        &mut self,
+        key: &SubscriptionKey,
+    ) -> Option<(ConsumerTag, Subscription)> {
         let tag = self.by_key.remove(key)?;
-        self.by_tag.remove(&tag).map(|subscription| (tag, subscription))
+        self.by_tag
+            .remove(&tag)
+            .map(|subscription| (tag, subscription))
     }
 
     /// Takes out all of them.

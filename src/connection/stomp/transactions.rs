@@ -41,12 +41,20 @@ pub(super) struct Transactions {
 
 fn unknown(name: &[u8]) -> StompError {
     let name = String::from_utf8_lossy(name);
-    StompError::new("Bad transaction", "bad_transaction", format!("no transaction '{name}' is open on this connection: BEGIN it first\n"))
+    StompError::new(
+        "Bad transaction",
+        "bad_transaction",
+        format!("no transaction '{name}' is open on this connection: BEGIN it first\n"),
+    )
 }
 
 impl Transactions {
     pub(super) fn new(limits: TransactionLimits) -> Self {
-        Self { limits, open: HashMap::new(), bytes: 0 }
+        Self {
+            limits,
+            open: HashMap::new(),
+            bytes: 0,
+        }
     }
 
     /// BEGIN.
@@ -56,14 +64,20 @@ impl Transactions {
     pub(super) fn begin(&mut self, name: Bytes) -> Result<(), StompError> {
         if self.open.contains_key(&name) {
             let name = String::from_utf8_lossy(&name);
-            return Err(StompError::new("Bad transaction", "bad_transaction", format!("transaction '{name}' is open already: COMMIT or ABORT it first\n")));
+            return Err(StompError::new(
+                "Bad transaction",
+                "bad_transaction",
+                format!("transaction '{name}' is open already: COMMIT or ABORT it first\n"),
+            ));
         }
         let limit = self.limits.open;
         if self.open.len() >= limit {
             return Err(StompError::new(
                 "Transaction limit exceeded",
                 "transaction_limit",
-                format!("{limit} transactions are open on this connection, as many as limits.transactions allows\n"),
+                format!(
+                    "{limit} transactions are open on this connection, as many as limits.transactions allows\n"
+                ),
             ));
         }
         self.open.insert(name, Open::default());
@@ -87,7 +101,9 @@ impl Transactions {
             return Err(StompError::new(
                 "Transaction too large",
                 "transaction_too_large",
-                format!("the open transactions of a connection hold at most {limit} bytes (limits.transaction_bytes)\n"),
+                format!(
+                    "the open transactions of a connection hold at most {limit} bytes (limits.transaction_bytes)\n"
+                ),
             ));
         }
         self.bytes = total;
@@ -100,9 +116,17 @@ impl Transactions {
     ///
     /// # Errors
     /// If none of that name is open, or a limit is reached.
-    pub(super) fn send(&mut self, name: &[u8], send: Send, receipt: Option<Bytes>) -> Result<(), StompError> {
+    pub(super) fn send(
+        &mut self,
+        name: &[u8],
+        send: Send,
+        receipt: Option<Bytes>,
+    ) -> Result<(), StompError> {
         let open = self.add(name, send.message.size())?;
-        open.sends.push(send);
+        open.sends.push(Send {
+            message: send.message.kept(),
+            ..send
+        });
         open.receipts.extend(receipt);
         Ok(())
     }
@@ -111,9 +135,18 @@ impl Transactions {
     ///
     /// # Errors
     /// If none of that name is open, a limit is reached, or the delivery is not outstanding.
-    pub(super) fn settle(&mut self, name: &[u8], handle: &[u8], settle: Settle, ledger: &mut Ledger) -> Result<(), StompError> {
+    pub(super) fn settle(
+        &mut self,
+        name: &[u8],
+        handle: &[u8],
+        settle: Settle,
+        ledger: &mut Ledger,
+    ) -> Result<(), StompError> {
         let open = self.add(name, 0)?;
-        let claimed = settle.number.map(|number| ledger.claim(number)).unwrap_or_default();
+        let claimed = settle
+            .number
+            .map(|number| ledger.claim(number))
+            .unwrap_or_default();
         if claimed.is_empty() {
             open.actions -= 1;
             return Err(not_found(handle));
@@ -143,7 +176,11 @@ impl Transactions {
     ///
     /// # Errors
     /// If none of that name is open.
-    pub(super) fn commit(&mut self, name: &[u8], ledger: &mut Ledger) -> Result<(Transaction, Vec<u64>, Vec<Bytes>), StompError> {
+    pub(super) fn commit(
+        &mut self,
+        name: &[u8],
+        ledger: &mut Ledger,
+    ) -> Result<(Transaction, Vec<u64>, Vec<Bytes>), StompError> {
         let open = self.take(name)?;
         let mut transaction = Transaction::default();
         for send in open.sends {
@@ -153,7 +190,11 @@ impl Transactions {
         for (numbers, outcome) in open.claims {
             for number in &numbers {
                 if let Some(unsettled) = ledger.claimed(*number) {
-                    transaction.settle(std::sync::Arc::clone(&unsettled.queue), unsettled.token, outcome);
+                    transaction.settle(
+                        std::sync::Arc::clone(&unsettled.queue),
+                        unsettled.token,
+                        outcome,
+                    );
                 }
             }
             settled.extend(numbers);

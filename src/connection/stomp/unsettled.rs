@@ -36,10 +36,17 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Enters a delivery; returns its number.
     pub(super) fn push(&mut self, queue: Arc<dyn Queue>, token: Token, cumulative: bool) -> u64 {
-        self.window.push_back(Some(Unsettled { queue, token, cumulative, claimed: false }));
+        self.window.push_back(Some(Unsettled {
+            queue,
+            token,
+            cumulative,
+            claimed: false,
+        }));
         self.live += 1;
         let number = self.base + self.window.len() as u64 - 1;
-        if self.window.len() > WINDOW_MIN && self.window.len() > 4 * (self.live - self.stragglers.len()) {
+        if self.window.len() > WINDOW_MIN
+            && self.window.len() > 4 * (self.live - self.stragglers.len())
+        {
             while self.window.len() > WINDOW_MIN / 2 {
                 if let Some(Some(straggler)) = self.window.pop_front() {
                     self.stragglers.insert(self.base, straggler);
@@ -79,19 +86,31 @@ impl Ledger {
 
     /// Whether this delivery can be settled.
     pub(super) fn is_open(&mut self, number: u64) -> bool {
-        self.get_mut(number).is_some_and(|unsettled| !unsettled.claimed)
+        self.get_mut(number)
+            .is_some_and(|unsettled| !unsettled.claimed)
     }
 
     /// The numbers that settling `number` settles: all up to it if it was delivered in `client` mode,
     /// whatever their subscription; those claimed by transactions excepted.
     fn reach(&mut self, number: u64) -> Vec<u64> {
-        if !self.get_mut(number).is_some_and(|unsettled| unsettled.cumulative) {
+        if !self
+            .get_mut(number)
+            .is_some_and(|unsettled| unsettled.cumulative)
+        {
             return vec![number];
         }
-        let stragglers = self.stragglers.range(..=number).filter(|(_, unsettled)| !unsettled.claimed).map(|(number, _)| *number);
+        let stragglers = self
+            .stragglers
+            .range(..=number)
+            .filter(|(_, unsettled)| !unsettled.claimed)
+            .map(|(number, _)| *number);
         let mut numbers: Vec<u64> = stragglers.collect();
-        let open = |entry: &Option<Unsettled>| entry.as_ref().is_some_and(|unsettled| !unsettled.claimed);
-        let window = (self.base..=number).zip(&self.window).filter(|(_, entry)| open(entry)).map(|(number, _)| number);
+        let open =
+            |entry: &Option<Unsettled>| entry.as_ref().is_some_and(|unsettled| !unsettled.claimed);
+        let window = (self.base..=number)
+            .zip(&self.window)
+            .filter(|(_, entry)| open(entry))
+            .map(|(number, _)| number);
         numbers.extend(window);
         numbers
     }
@@ -102,7 +121,10 @@ impl Ledger {
             return Vec::new();
         }
         let reach = self.reach(number);
-        reach.into_iter().filter_map(|number| self.remove(number)).collect()
+        reach
+            .into_iter()
+            .filter_map(|number| self.remove(number))
+            .collect()
     }
 
     /// Takes out one delivery that is not cumulative: the common case, without a list.
@@ -152,6 +174,8 @@ impl Ledger {
     pub(super) fn drain(&mut self) -> Vec<Unsettled> {
         self.live = 0;
         let stragglers = std::mem::take(&mut self.stragglers).into_values();
-        stragglers.chain(std::mem::take(&mut self.window).into_iter().flatten()).collect()
+        stragglers
+            .chain(std::mem::take(&mut self.window).into_iter().flatten())
+            .collect()
     }
 }

@@ -41,7 +41,9 @@ struct StoredDeath {
 }
 
 fn deaths_json(message: &Message) -> Vec<u8> {
-    let Some(deaths) = message.deaths() else { return Vec::new() };
+    let Some(deaths) = message.deaths() else {
+        return Vec::new();
+    };
     let stored = StoredDeaths {
         rows: deaths
             .rows
@@ -56,16 +58,27 @@ fn deaths_json(message: &Message) -> Vec<u8> {
                 original_expiration_ms: row.original_expiration_ms,
             })
             .collect(),
-        first: deaths.first.as_ref().map(|(queue, reason, exchange)| (queue.to_vec(), reason.as_str().to_owned(), exchange.as_bytes().to_vec())),
+        first: deaths.first.as_ref().map(|(queue, reason, exchange)| {
+            (
+                queue.to_vec(),
+                reason.as_str().to_owned(),
+                exchange.as_bytes().to_vec(),
+            )
+        }),
     };
     serde_json::to_vec(&stored).expect("a struct of numbers and bytes is JSON")
 }
 
 fn reason(text: &str) -> Result<DeathReason, String> {
-    [DeathReason::Rejected, DeathReason::Expired, DeathReason::MaxLength, DeathReason::DeliveryLimit]
-        .into_iter()
-        .find(|reason| reason.as_str() == text)
-        .ok_or_else(|| format!("unknown dead-letter reason '{text}'"))
+    [
+        DeathReason::Rejected,
+        DeathReason::Expired,
+        DeathReason::MaxLength,
+        DeathReason::DeliveryLimit,
+    ]
+    .into_iter()
+    .find(|reason| reason.as_str() == text)
+    .ok_or_else(|| format!("unknown dead-letter reason '{text}'"))
 }
 
 fn address(exchange: Vec<u8>, routing_key: Vec<u8>) -> Result<Address, String> {
@@ -93,7 +106,13 @@ fn parse_deaths(json: &[u8]) -> Result<Deaths, String> {
         .collect::<Result<_, String>>()?;
     let first = stored
         .first
-        .map(|(queue, why, exchange)| Ok::<_, String>((queue.into(), reason(&why)?, ExchangeName::parse(exchange).map_err(|error| error.to_string())?)))
+        .map(|(queue, why, exchange)| {
+            Ok::<_, String>((
+                queue.into(),
+                reason(&why)?,
+                ExchangeName::parse(exchange).map_err(|error| error.to_string())?,
+            ))
+        })
         .transpose()?;
     Ok(Deaths { rows, first })
 }
@@ -101,7 +120,15 @@ fn parse_deaths(json: &[u8]) -> Result<Deaths, String> {
 /// An upper bound that is exact but for the history, which is rare and measured when encoding.
 pub(super) fn encoded_len(message: &Message) -> usize {
     let address = message.address();
-    FIXED + 2 + address.exchange.as_bytes().len() + 2 + address.routing_key.as_bytes().len() + 4 + deaths_json(message).len() + 4 + message.size()
+    FIXED
+        + 2
+        + address.exchange.as_bytes().len()
+        + 2
+        + address.routing_key.as_bytes().len()
+        + 4
+        + deaths_json(message).len()
+        + 4
+        + message.size()
 }
 
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
@@ -121,7 +148,12 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         Encoding::Stomp => 0,
     };
     out.extend_from_slice(&[VERSION, flags, meta.priority.unwrap_or(0), encoding]);
-    for number in [meta.id.0, meta.entered_ms, meta.expires_ms.unwrap_or(0), message.expiration_ms.unwrap_or(0)] {
+    for number in [
+        meta.id.0,
+        meta.entered_ms,
+        meta.expires_ms.unwrap_or(0),
+        message.expiration_ms.unwrap_or(0),
+    ] {
         out.extend_from_slice(&number.to_be_bytes());
     }
     let address = message.address();
@@ -149,14 +181,25 @@ pub(super) fn decode(mut stored: Bytes) -> Result<Message, String> {
     let mut fixed = take(&mut stored, FIXED)?;
     let version = fixed.get_u8();
     if version != VERSION {
-        return Err(format!("a stored message has version {version}, this program reads {VERSION}"));
+        return Err(format!(
+            "a stored message has version {version}, this program reads {VERSION}"
+        ));
     }
     let (flags, priority, encoding) = (fixed.get_u8(), fixed.get_u8(), fixed.get_u8());
     let encoding = match encoding {
         0 => Encoding::Stomp,
-        other => return Err(format!("a stored message has header encoding {other}, this program reads 0")),
+        other => {
+            return Err(format!(
+                "a stored message has header encoding {other}, this program reads 0"
+            ));
+        }
     };
-    let (id, entered_ms, expires_ms, expiration_ms) = (fixed.get_u64(), fixed.get_u64(), fixed.get_u64(), fixed.get_u64());
+    let (id, entered_ms, expires_ms, expiration_ms) = (
+        fixed.get_u64(),
+        fixed.get_u64(),
+        fixed.get_u64(),
+        fixed.get_u64(),
+    );
     let mut names = [Vec::new(), Vec::new()];
     for name in &mut names {
         let length = take(&mut stored, 2)?.get_u16();
@@ -169,7 +212,11 @@ pub(super) fn decode(mut stored: Bytes) -> Result<Message, String> {
         *block = take(&mut stored, length)?;
     }
     let [deaths, headers] = blocks;
-    let deaths = if deaths.is_empty() { None } else { Some(Box::new(parse_deaths(&deaths)?)) };
+    let deaths = if deaths.is_empty() {
+        None
+    } else {
+        Some(Box::new(parse_deaths(&deaths)?))
+    };
     let mut message = Message {
         address: Arc::new(address(exchange, routing_key)?),
         meta: Meta {
@@ -180,7 +227,10 @@ pub(super) fn decode(mut stored: Bytes) -> Result<Message, String> {
             priority: (flags & HAS_PRIORITY != 0).then_some(priority),
         },
         encoding,
-        content: Content::Slices { headers, body: stored },
+        content: Content::Slices {
+            headers,
+            body: stored,
+        },
         deaths,
         expiration_ms: (flags & HAS_EXPIRATION != 0).then_some(expiration_ms),
     };
@@ -194,7 +244,10 @@ mod tests {
 
     #[test]
     fn a_message_with_everything_reads_back_as_it_was() {
-        let here = Address { exchange: ExchangeName::parse("amq.topic").unwrap(), routing_key: RoutingKey::parse("a.b").unwrap() };
+        let here = Address {
+            exchange: ExchangeName::parse("amq.topic").unwrap(),
+            routing_key: RoutingKey::parse("a.b").unwrap(),
+        };
         let deaths = Deaths {
             rows: vec![Death {
                 queue: Bytes::from_static(b"q\xff"),
@@ -204,11 +257,21 @@ mod tests {
                 address: here.clone(),
                 original_expiration_ms: Some(5),
             }],
-            first: Some((Bytes::from_static(b"q\xff"), DeathReason::Rejected, here.exchange.clone())),
+            first: Some((
+                Bytes::from_static(b"q\xff"),
+                DeathReason::Rejected,
+                here.exchange.clone(),
+            )),
         };
         let mut message = Message::new(
             Arc::new(here),
-            Meta { id: MessageId(7), entered_ms: 9, expires_ms: Some(11), persistent: true, priority: Some(4) },
+            Meta {
+                id: MessageId(7),
+                entered_ms: 9,
+                expires_ms: Some(11),
+                persistent: true,
+                priority: Some(4),
+            },
             Encoding::Stomp,
             Bytes::from_static(b"a:1\n"),
             Bytes::from_static(b"body\0with NUL"),
@@ -219,10 +282,24 @@ mod tests {
         encode(&message, &mut stored);
         assert_eq!(stored.len(), encoded_len(&message));
         let back = decode(stored.clone().into()).unwrap();
-        assert_eq!((back.meta(), back.address(), back.headers(), back.body()), (message.meta(), message.address(), message.headers(), message.body()));
-        assert_eq!((back.deaths(), back.expiration_ms()), (Some(&deaths), Some(2)));
+        assert_eq!(
+            (back.meta(), back.address(), back.headers(), back.body()),
+            (
+                message.meta(),
+                message.address(),
+                message.headers(),
+                message.body()
+            )
+        );
+        assert_eq!(
+            (back.deaths(), back.expiration_ms()),
+            (Some(&deaths), Some(2))
+        );
         for cut in 0..stored.len() - message.body().len() {
-            assert!(decode(Bytes::copy_from_slice(&stored[..cut])).is_err(), "cut at {cut}");
+            assert!(
+                decode(Bytes::copy_from_slice(&stored[..cut])).is_err(),
+                "cut at {cut}"
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use millpond_protocol::value::Value;
 
 use crate::engine::arguments::Arguments;
-use crate::engine::error::{EngineError, Kind};
+use crate::engine::error::{EngineError, Inequivalent, Kind};
 use crate::engine::name::{ExchangeName, QueueName, RoutingKey, VhostName};
 
 /// What happens when a queue at its length limit is published to (`x-overflow`).
@@ -67,12 +67,32 @@ const KNOWN: [&str; 12] = [
 const QUORUM_DELIVERY_LIMIT: u64 = 20;
 
 fn invalid(argument: &str, why: impl Into<String>) -> EngineError {
-    EngineError::InvalidArgument { argument: argument.to_owned(), why: why.into() }
+    EngineError::InvalidArgument {
+        argument: argument.to_owned(),
+        why: why.into(),
+    }
 }
 
-fn number(argument: &str, value: &Value, range: std::ops::RangeInclusive<i64>) -> Result<u64, EngineError> {
-    let wrong = || invalid(argument, format!("expected a whole number from {} to {}, got {value}", range.start(), range.end()));
-    let number = value.as_integer().and_then(|number| i64::try_from(number).ok()).filter(|number| range.contains(number)).ok_or_else(wrong)?;
+fn number(
+    argument: &str,
+    value: &Value,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<u64, EngineError> {
+    let wrong = || {
+        invalid(
+            argument,
+            format!(
+                "expected a whole number from {} to {}, got {value}",
+                range.start(),
+                range.end()
+            ),
+        )
+    };
+    let number = value
+        .as_integer()
+        .and_then(|number| i64::try_from(number).ok())
+        .filter(|number| range.contains(number))
+        .ok_or_else(wrong)?;
     u64::try_from(number).map_err(|_| wrong())
 }
 
@@ -84,7 +104,10 @@ fn boolean(value: &Value) -> Option<bool> {
 }
 
 fn text<'a>(argument: &str, value: &'a Value) -> Result<&'a [u8], EngineError> {
-    value.as_text().map(AsRef::as_ref).ok_or_else(|| invalid(argument, format!("expected a string, got {value}")))
+    value
+        .as_text()
+        .map(AsRef::as_ref)
+        .ok_or_else(|| invalid(argument, format!("expected a string, got {value}")))
 }
 
 impl QueueArguments {
@@ -97,32 +120,51 @@ impl QueueArguments {
         const MILLENNIUM_MS: i64 = 1000 * 365 * 24 * 3600 * 1000;
         let mut parsed = Self::default();
         for (name, value) in arguments.iter() {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
             match name {
-                "x-message-ttl" => parsed.message_ttl_ms = Some(number(name, value, 0..=MILLENNIUM_MS)?),
+                "x-message-ttl" => {
+                    parsed.message_ttl_ms = Some(number(name, value, 0..=MILLENNIUM_MS)?)
+                }
                 "x-expires" => parsed.expires_ms = Some(number(name, value, 1..=MILLENNIUM_MS)?),
                 "x-max-length" => parsed.max_length = Some(number(name, value, 0..=i64::MAX)?),
-                "x-max-length-bytes" => parsed.max_length_bytes = Some(number(name, value, 0..=i64::MAX)?),
-                "x-max-message-size" => parsed.max_message_size = Some(number(name, value, 1..=i64::MAX)?),
+                "x-max-length-bytes" => {
+                    parsed.max_length_bytes = Some(number(name, value, 0..=i64::MAX)?)
+                }
+                "x-max-message-size" => {
+                    parsed.max_message_size = Some(number(name, value, 1..=i64::MAX)?)
+                }
                 "x-overflow" => {
                     parsed.overflow = match text(name, value)? {
                         b"drop-head" => Overflow::DropHead,
                         b"reject-publish" => Overflow::RejectPublish,
                         b"reject-publish-dlx" => Overflow::RejectPublishDlx,
                         b"block" => Overflow::Block,
-                        _ => return Err(invalid(name, format!("expected drop-head, reject-publish, reject-publish-dlx or block, got {value}"))),
+                        _ => {
+                            return Err(invalid(
+                                name,
+                                format!(
+                                    "expected drop-head, reject-publish, reject-publish-dlx or block, got {value}"
+                                ),
+                            ));
+                        }
                     };
                 }
                 "x-dead-letter-exchange" => {
-                    let exchange = ExchangeName::parse(text(name, value)?.to_vec()).map_err(|error| invalid(name, error.to_string()))?;
+                    let exchange = ExchangeName::parse(text(name, value)?.to_vec())
+                        .map_err(|error| invalid(name, error.to_string()))?;
                     parsed.dead_letter_exchange = Some(exchange);
                 }
                 "x-dead-letter-routing-key" => {
-                    let key = RoutingKey::parse(text(name, value)?.to_vec()).map_err(|error| invalid(name, error.to_string()))?;
+                    let key = RoutingKey::parse(text(name, value)?.to_vec())
+                        .map_err(|error| invalid(name, error.to_string()))?;
                     parsed.dead_letter_routing_key = Some(key);
                 }
                 "x-delivery-limit" => {
-                    let limit = value.as_integer().ok_or_else(|| invalid(name, format!("expected a whole number, got {value}")))?;
+                    let limit = value.as_integer().ok_or_else(|| {
+                        invalid(name, format!("expected a whole number, got {value}"))
+                    })?;
                     // A negative limit is RabbitMQ's way to say: none.
                     parsed.delivery_limit = u64::try_from(limit).ok();
                 }
@@ -131,8 +173,9 @@ impl QueueArguments {
                     parsed.max_priority = u8::try_from(highest).ok();
                 }
                 "x-single-active-consumer" => {
-                    parsed.single_active_consumer =
-                        boolean(value).ok_or_else(|| invalid(name, format!("expected true or false, got {value}")))?;
+                    parsed.single_active_consumer = boolean(value).ok_or_else(|| {
+                        invalid(name, format!("expected true or false, got {value}"))
+                    })?;
                 }
                 "x-queue-type" => match text(name, value)? {
                     b"classic" => {}
@@ -143,7 +186,9 @@ impl QueueArguments {
                     }
                     _ => {
                         return Err(EngineError::Unsupported {
-                            what: format!("queue type {value} is not available: use classic or quorum (streams are not built yet)"),
+                            what: format!(
+                                "queue type {value} is not available: use classic or quorum (streams are not built yet)"
+                            ),
                         });
                     }
                 },
@@ -151,7 +196,10 @@ impl QueueArguments {
             }
         }
         if parsed.dead_letter_routing_key.is_some() && parsed.dead_letter_exchange.is_none() {
-            return Err(invalid("x-dead-letter-routing-key", "it needs x-dead-letter-exchange too (empty for the default exchange)"));
+            return Err(invalid(
+                "x-dead-letter-routing-key",
+                "it needs x-dead-letter-exchange too (empty for the default exchange)",
+            ));
         }
         Ok(parsed)
     }
@@ -167,30 +215,68 @@ fn described(value: Option<&Value>) -> String {
 
 /// Checks that a redeclaration asks for the queue that is there.
 ///
-/// Only arguments this broker knows are compared; whole numbers of any width are one type, and a
+/// Only arguments this broker knows are compared, and unless the declaration is to be `complete` only those
+/// it gives; whole numbers of any width are one type, and a
 /// missing `x-queue-type` is classic.
 ///
 /// # Errors
 /// `Inequivalent`, naming the first argument that differs and both values.
-pub(super) fn check_equivalent(queue: &QueueName, vhost: &VhostName, declared: &Arguments, received: &Arguments) -> Result<(), EngineError> {
+pub(super) fn check_equivalent(
+    queue: &QueueName,
+    vhost: &VhostName,
+    declared: &Arguments,
+    received: &Arguments,
+    complete: bool,
+) -> Result<(), EngineError> {
     for name in KNOWN {
         let (current, asked) = (declared.value(name), received.value(name));
-        let classic = |value: Option<&Value>| name == "x-queue-type" && value.is_none_or(|value| value.as_text().is_some_and(|text| text.as_ref() == b"classic"));
+        let classic = |value: Option<&Value>| {
+            name == "x-queue-type"
+                && value.is_none_or(|value| {
+                    value
+                        .as_text()
+                        .is_some_and(|text| text.as_ref() == b"classic")
+                })
+        };
         let same = match (current, asked) {
-            (Some(a), Some(b)) => a == b || (a.as_integer().is_some() && a.as_integer() == b.as_integer()) || (a.as_text().is_some() && a.as_text() == b.as_text()),
+            (Some(a), Some(b)) => {
+                a == b
+                    || (a.as_integer().is_some() && a.as_integer() == b.as_integer())
+                    || (a.as_text().is_some() && a.as_text() == b.as_text())
+            }
             (None, None) => true,
+            (Some(_), None) if !complete => true,
             _ => classic(current) && classic(asked),
         };
         if !same {
-            return Err(inequivalent(queue, vhost, name, described(asked), described(current)));
+            return Err(inequivalent(
+                queue,
+                vhost,
+                name,
+                described(asked),
+                described(current),
+            ));
         }
     }
     Ok(())
 }
 
 /// The error for a property or argument that differs.
-pub(super) fn inequivalent(queue: &QueueName, vhost: &VhostName, argument: &str, received: String, current: String) -> EngineError {
-    EngineError::Inequivalent { kind: Kind::Queue, name: queue.to_string(), vhost: vhost.clone(), argument: argument.to_owned(), received, current }
+pub(super) fn inequivalent(
+    queue: &QueueName,
+    vhost: &VhostName,
+    argument: &str,
+    received: String,
+    current: String,
+) -> EngineError {
+    EngineError::Inequivalent(Box::new(Inequivalent {
+        kind: Kind::Queue,
+        name: queue.to_string(),
+        vhost: vhost.clone(),
+        argument: argument.to_owned(),
+        received,
+        current,
+    }))
 }
 
 #[cfg(test)]
@@ -198,7 +284,9 @@ mod tests {
     use super::*;
 
     fn table(rows: &[(&str, Value)]) -> Arguments {
-        rows.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+        rows.iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect()
     }
 
     #[test]
@@ -220,7 +308,10 @@ mod tests {
         assert_eq!(parsed.expires_ms, Some(5));
         assert_eq!(parsed.max_length, Some(7));
         assert_eq!(parsed.overflow, Overflow::RejectPublishDlx);
-        assert_eq!(parsed.delivery_limit, None, "a given limit wins over quorum's default");
+        assert_eq!(
+            parsed.delivery_limit, None,
+            "a given limit wins over quorum's default"
+        );
         assert_eq!(parsed.max_priority, Some(9));
     }
 
@@ -238,19 +329,56 @@ mod tests {
             let error = QueueArguments::parse(&table(&[(name, value)])).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
         }
-        assert!(matches!(QueueArguments::parse(&table(&[("x-queue-type", Value::text("stream"))])), Err(EngineError::Unsupported { .. })));
+        assert!(matches!(
+            QueueArguments::parse(&table(&[("x-queue-type", Value::text("stream"))])),
+            Err(EngineError::Unsupported { .. })
+        ));
     }
 
     #[test]
     fn a_redeclaration_must_ask_for_the_same_queue() {
-        let (queue, vhost) = (QueueName::parse("orders").unwrap(), VhostName::parse("/").unwrap());
-        let declared = table(&[("x-message-ttl", Value::from(60000)), ("x-queue-type", Value::text("classic"))]);
-        assert_eq!(check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(60000)), ("x-free", Value::from(1))])), Ok(()));
-        let error = check_equivalent(&queue, &vhost, &declared, &table(&[("x-message-ttl", Value::from(30000))])).unwrap_err();
+        let (queue, vhost) = (
+            QueueName::parse("orders").unwrap(),
+            VhostName::parse("/").unwrap(),
+        );
+        let declared = table(&[
+            ("x-message-ttl", Value::from(60_000_i64)),
+            ("x-queue-type", Value::text("classic")),
+        ]);
+        assert_eq!(
+            check_equivalent(
+                &queue,
+                &vhost,
+                &declared,
+                &table(&[
+                    ("x-message-ttl", Value::from(60_000_i64)),
+                    ("x-free", Value::from(1))
+                ]),
+                true
+            ),
+            Ok(())
+        );
+        let error = check_equivalent(
+            &queue,
+            &vhost,
+            &declared,
+            &table(&[("x-message-ttl", Value::from(30_000_i64))]),
+            false,
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'signedint' but current is the value '60000' of type 'signedint'"
         );
-        assert!(check_equivalent(&queue, &vhost, &declared, &table(&[])).unwrap_err().to_string().contains("received none"));
+        assert!(
+            check_equivalent(&queue, &vhost, &declared, &table(&[]), true)
+                .unwrap_err()
+                .to_string()
+                .contains("received none")
+        );
+        assert_eq!(
+            check_equivalent(&queue, &vhost, &declared, &table(&[]), false),
+            Ok(())
+        );
     }
 }

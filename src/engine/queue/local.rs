@@ -1,6 +1,6 @@
 //! A queue of this broker: the state behind one mutex, its log and its timer around it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -58,6 +58,8 @@ pub struct LocalQueue {
     vhost_name: VhostName,
     spec: QueueSpec,
     parsed: QueueArguments,
+    /// Why nothing may enter or leave, if recovery could not read all of it.
+    quarantine: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -112,7 +114,11 @@ impl Effects for OnTurn<'_, '_> {
 
     fn dead(&mut self, message: Arc<Message>, reason: DeathReason) {
         if self.queue.parsed.dead_letter_exchange.is_some() {
-            self.turn.dead_letter(Letter { message, reason, queue: self.queue.strong() });
+            self.turn.dead_letter(Letter {
+                message,
+                reason,
+                queue: self.queue.strong(),
+            });
         }
     }
 
@@ -156,31 +162,69 @@ impl LocalQueue {
         now: Now,
     ) -> Arc<Self> {
         let state = State::new(parsed.clone(), spec.durability == Durability::Durable, now);
-        Arc::new_cyclic(|me| Self { me: me.clone(), id, name, vhost, vhost_name, spec, parsed, state: Mutex::new(state) })
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id,
+            name,
+            vhost,
+            vhost_name,
+            spec,
+            parsed,
+            quarantine: OnceLock::new(),
+            state: Mutex::new(state),
+        })
     }
 
     /// Fills the queue with what was on disk; `unclean` marks everything as perhaps delivered before.
     ///
     /// # Errors
     /// A sentence, if a recovered message cannot be read.
-    pub(in crate::engine) fn recover(&self, turn: &mut Turn<'_>, recovered: RecoveredQueue, unclean: bool) -> Result<(), String> {
+    pub(in crate::engine) fn recover(
+        &self,
+        turn: &mut Turn<'_>,
+        recovered: RecoveredQueue,
+        unclean: bool,
+    ) -> Result<(), String> {
         let mut messages = Vec::with_capacity(recovered.messages.len());
         for found in recovered.messages {
-            let message = Message::decode(found.payload)
-                .map_err(|error| format!("queue '{}', message {}: {error}", self.name, found.seq.0))?;
+            let message = Message::decode(found.payload).map_err(|error| {
+                format!("queue '{}', message {}: {error}", self.name, found.seq.0)
+            })?;
             messages.push((found.seq, found.returned, message));
         }
-        self.enter(turn, |state, _, fx| state.recover(recovered.next_seq, messages, unclean, fx));
+        self.enter(turn, |state, _, fx| {
+            state.recover(recovered.next_seq, messages, unclean, fx)
+        });
         Ok(())
     }
 
     fn strong(&self) -> Arc<Self> {
-        self.me.upgrade().expect("a queue in use is held by whoever uses it")
+        self.me
+            .upgrade()
+            .expect("a queue in use is held by whoever uses it")
     }
 
     /// The vhost it is in, unless that is gone.
     pub(in crate::engine) fn vhost(&self) -> Option<Arc<Vhost>> {
         self.vhost.upgrade()
+    }
+
+    /// Takes the queue out of service: what it holds is kept as it is.
+    pub(in crate::engine) fn quarantine(&self, why: String) {
+        // The first loss found is reason enough.
+        let _ = self.quarantine.set(why);
+    }
+
+    /// # Errors
+    /// `Quarantined`, if the queue is out of service.
+    fn in_service(&self) -> Result<(), EngineError> {
+        match self.quarantine.get() {
+            None => Ok(()),
+            Some(why) => Err(EngineError::Quarantined {
+                queue: self.name.clone(),
+                why: why.clone(),
+            }),
+        }
     }
 
     /// What it was declared as.
@@ -194,14 +238,23 @@ impl LocalQueue {
     }
 
     /// One entry: change the state, carry out the effects, and arm the timer, all inside the lock.
-    fn enter<R>(&self, turn: &mut Turn<'_>, change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R) -> R {
+    fn enter<R>(
+        &self,
+        turn: &mut Turn<'_>,
+        change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R,
+    ) -> R {
         if self.spec.durability == Durability::Durable {
             turn.open_unit();
         }
         let _whole = Whole;
         let mut state = self.state.lock();
         let now = turn.now;
-        let mut fx = OnTurn { queue: self, turn, settled: None, charge: 0 };
+        let mut fx = OnTurn {
+            queue: self,
+            turn,
+            settled: None,
+            charge: 0,
+        };
         let result = change(&mut state, now, &mut fx);
         state.flush(&mut fx);
         fx.close();
@@ -217,6 +270,9 @@ impl LocalQueue {
 
     /// Does what time asks for.
     pub(in crate::engine) fn tick(&self, turn: &mut Turn<'_>) {
+        if self.in_service().is_err() {
+            return;
+        }
         let expired = self.enter(turn, |state, now, fx| {
             state.tick(now, fx);
             state.idle_expired(now)
@@ -262,42 +318,81 @@ impl LocalQueue {
         self.enter(turn, |state, _, _| state.hold(outbox))
     }
 
-    /// Checks a redeclaration against what is there.
+    /// Checks a redeclaration against what is there: the properties, and the arguments given, or all of
+    /// them if it is to be `complete`.
     ///
     /// # Errors
-    /// `ResourceLocked` for another connection's exclusive queue, `Inequivalent` for a difference.
-    pub(in crate::engine) fn check_equivalent(&self, asked: &QueueSpec) -> Result<(), EngineError> {
+    /// `Inequivalent` for a difference.
+    pub(in crate::engine) fn check_equivalent(
+        &self,
+        asked: &QueueSpec,
+        complete: bool,
+    ) -> Result<(), EngineError> {
         let differs = |argument: &str, received: bool, current: bool| {
-            arguments::inequivalent(&self.name, &self.vhost_name, argument, format!("'{received}'"), format!("'{current}'"))
+            arguments::inequivalent(
+                &self.name,
+                &self.vhost_name,
+                argument,
+                format!("'{received}'"),
+                format!("'{current}'"),
+            )
         };
         if self.spec.durability != asked.durability {
             let durable = |spec: &QueueSpec| spec.durability == Durability::Durable;
             return Err(differs("durable", durable(asked), durable(&self.spec)));
         }
         if self.spec.exclusive.is_some() != asked.exclusive.is_some() {
-            return Err(differs("exclusive", asked.exclusive.is_some(), self.spec.exclusive.is_some()));
+            return Err(differs(
+                "exclusive",
+                asked.exclusive.is_some(),
+                self.spec.exclusive.is_some(),
+            ));
         }
         if self.spec.auto_delete != asked.auto_delete {
-            return Err(differs("auto_delete", asked.auto_delete, self.spec.auto_delete));
+            return Err(differs(
+                "auto_delete",
+                asked.auto_delete,
+                self.spec.auto_delete,
+            ));
         }
-        arguments::check_equivalent(&self.name, &self.vhost_name, &self.spec.arguments, &asked.arguments)
+        arguments::check_equivalent(
+            &self.name,
+            &self.vhost_name,
+            &self.spec.arguments,
+            &asked.arguments,
+            complete,
+        )
     }
 
     /// Locks the queue for a transaction. Callers lock several in ascending id.
     pub(in crate::engine) fn lock(&self) -> Locked<'_> {
-        Locked { queue: self, state: self.state.lock() }
+        Locked {
+            queue: self,
+            state: self.state.lock(),
+        }
     }
 
     fn refused(&self, refusal: Refusal, message: &Message) -> EngineError {
         match refusal {
-            Refusal::Full => EngineError::QueueFull { queue: self.name.clone(), vhost: self.vhost_name.clone() },
-            Refusal::TooLarge(limit) => EngineError::MessageTooLarge { queue: self.name.clone(), size: message.size() as u64, limit },
+            Refusal::Full => EngineError::QueueFull {
+                queue: self.name.clone(),
+                vhost: self.vhost_name.clone(),
+            },
+            Refusal::TooLarge(limit) => EngineError::MessageTooLarge {
+                queue: self.name.clone(),
+                size: message.size() as u64,
+                limit,
+            },
             Refusal::Gone => self.gone(),
         }
     }
 
     fn gone(&self) -> EngineError {
-        EngineError::NotFound { kind: Kind::Queue, name: self.name.to_string(), vhost: self.vhost_name.clone() }
+        EngineError::NotFound {
+            kind: Kind::Queue,
+            name: self.name.to_string(),
+            vhost: self.vhost_name.clone(),
+        }
     }
 }
 
@@ -306,16 +401,28 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The first thing that fails.
-    pub(in crate::engine) fn check(&self, settlements: &[(Token, Outcome)], messages: &[Arc<Message>]) -> Result<(), EngineError> {
-        if settlements.iter().any(|(token, _)| !self.state.is_outstanding(*token)) {
+    pub(in crate::engine) fn check(
+        &self,
+        settlements: &[(Token, Outcome)],
+        messages: &[Arc<Message>],
+    ) -> Result<(), EngineError> {
+        if settlements
+            .iter()
+            .any(|(token, _)| !self.state.is_outstanding(*token))
+        {
             return Err(EngineError::NotOutstanding);
+        }
+        if !messages.is_empty() {
+            self.queue.in_service()?;
         }
         match self.state.admit(messages) {
             // A queue deleted since the route was looked up: its share is unroutable, as on any publish.
             Ok(()) | Err(Refusal::Gone) => Ok(()),
             Err(refusal) => {
                 let largest = messages.iter().max_by_key(|message| message.size());
-                Err(largest.map_or(EngineError::NotOutstanding, |message| self.queue.refused(refusal, message)))
+                Err(largest.map_or(EngineError::NotOutstanding, |message| {
+                    self.queue.refused(refusal, message)
+                }))
             }
         }
     }
@@ -330,7 +437,12 @@ impl Locked<'_> {
     ) {
         let _whole = Whole;
         let now = turn.now;
-        let mut fx = OnTurn { queue: self.queue, turn, settled: None, charge: 0 };
+        let mut fx = OnTurn {
+            queue: self.queue,
+            turn,
+            settled: None,
+            charge: 0,
+        };
         for (token, outcome) in settlements {
             let settled = self.state.settle(now, *token, *outcome, &mut fx);
             debug_assert_eq!(settled, Ok(()), "checked under the same lock");
@@ -355,7 +467,10 @@ impl Queue for LocalQueue {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { transactions: true, requeue_in_place: true }
+        Capabilities {
+            transactions: true,
+            requeue_in_place: true,
+        }
     }
 
     fn as_local(&self) -> Option<&LocalQueue> {
@@ -363,6 +478,12 @@ impl Queue for LocalQueue {
     }
 
     fn publish(&self, turn: &mut Turn<'_>, batch: &mut PublishBatch, indexes: &[usize]) {
+        if let Err(error) = self.in_service() {
+            for index in indexes {
+                batch.items[*index].fate = Fate::Refused(Box::new(error.clone()));
+            }
+            return;
+        }
         let holds = self.enter(turn, |state, now, fx| {
             for index in indexes {
                 let item = &mut batch.items[*index];
@@ -374,7 +495,9 @@ impl Queue for LocalQueue {
                     }
                     // Deleted since the route was looked up: as if it had not been bound.
                     Err(Refusal::Gone) => {}
-                    Err(refusal) => item.fate = Fate::Refused(self.refused(refusal, &item.message)),
+                    Err(refusal) => {
+                        item.fate = Fate::Refused(Box::new(self.refused(refusal, &item.message)))
+                    }
                 }
             }
             state.holds()
@@ -408,7 +531,13 @@ impl Queue for LocalQueue {
         });
     }
 
-    fn subscribe(&self, turn: &mut Turn<'_>, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Result<ConsumerId, EngineError> {
+    fn subscribe(
+        &self,
+        turn: &mut Turn<'_>,
+        spec: ConsumerSpec,
+        outbox: Arc<Outbox>,
+    ) -> Result<ConsumerId, EngineError> {
+        self.in_service()?;
         self.enter(turn, |state, now, fx| {
             if state.is_closed() {
                 return Err(self.gone());
@@ -456,6 +585,9 @@ impl Queue for LocalQueue {
 
 impl std::fmt::Debug for LocalQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalQueue").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("LocalQueue")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -51,7 +51,7 @@ pub enum Fate {
     /// Every queue it was routed to took it.
     Taken,
     /// A queue refused it; others may have taken it.
-    Refused(EngineError),
+    Refused(Box<EngineError>),
 }
 
 /// Messages on their way into queues: one batch of one connection.
@@ -72,7 +72,10 @@ pub struct PublishItem {
 impl PublishBatch {
     /// Appends a message; results come back under the index returned.
     pub fn push(&mut self, message: Message) -> usize {
-        self.items.push(PublishItem { message: Arc::new(message), fate: Fate::Unrouted });
+        self.items.push(PublishItem {
+            message: Arc::new(message),
+            fate: Fate::Unrouted,
+        });
         self.items.len() - 1
     }
 
@@ -149,8 +152,13 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// `InUse` if somebody consumes exclusively, or this consumer wants to and others are there;
-    /// `NotFound` if the queue is being deleted.
-    fn subscribe(&self, turn: &mut Turn<'_>, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Result<ConsumerId, EngineError>;
+    /// `NotFound` if the queue is being deleted, `Quarantined`.
+    fn subscribe(
+        &self,
+        turn: &mut Turn<'_>,
+        spec: ConsumerSpec,
+        outbox: Arc<Outbox>,
+    ) -> Result<ConsumerId, EngineError>;
 
     /// Removes a consumer. What it has not settled stays outstanding. An auto-delete queue goes with
     /// its last consumer.

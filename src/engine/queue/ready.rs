@@ -35,11 +35,19 @@ impl Level {
     }
 
     fn front(&self) -> Option<&Entry> {
-        if self.returned_first() { self.returned.first_key_value().map(|(_, entry)| entry) } else { self.fresh.front() }
+        if self.returned_first() {
+            self.returned.first_key_value().map(|(_, entry)| entry)
+        } else {
+            self.fresh.front()
+        }
     }
 
     fn pop(&mut self) -> Option<Entry> {
-        if self.returned_first() { self.returned.pop_first().map(|(_, entry)| entry) } else { self.fresh.pop_front() }
+        if self.returned_first() {
+            self.returned.pop_first().map(|(_, entry)| entry)
+        } else {
+            self.fresh.pop_front()
+        }
     }
 }
 
@@ -54,7 +62,11 @@ pub(super) struct Ready {
 
 impl Ready {
     pub(super) fn new(max_priority: u8) -> Self {
-        Self { levels: (0..=max_priority).map(|_| Level::default()).collect(), len: 0, bytes: 0 }
+        Self {
+            levels: (0..=max_priority).map(|_| Level::default()).collect(),
+            len: 0,
+            bytes: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -119,7 +131,11 @@ impl Ready {
 
     /// Takes a message at the head of its level for which `gone` is true.
     pub(super) fn pop_head_if(&mut self, gone: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let entry = self.levels.iter_mut().find(|level| level.front().is_some_and(&gone)).and_then(Level::pop);
+        let entry = self
+            .levels
+            .iter_mut()
+            .find(|level| level.front().is_some_and(&gone))
+            .and_then(Level::pop);
         self.count_out(entry)
     }
 

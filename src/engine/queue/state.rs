@@ -113,10 +113,21 @@ impl State {
     }
 
     /// Puts back what recovery found, in seq order, and where numbering goes on.
-    pub(super) fn recover(&mut self, next_seq: Seq, messages: impl IntoIterator<Item = (Seq, u32, Message)>, unclean: bool, fx: &mut impl Effects) {
+    pub(super) fn recover(
+        &mut self,
+        next_seq: Seq,
+        messages: impl IntoIterator<Item = (Seq, u32, Message)>,
+        unclean: bool,
+        fx: &mut impl Effects,
+    ) {
         for (seq, returns, message) in messages {
             fx.charge(weight(&message));
-            self.ready.push(Entry { seq, message: Arc::new(message), returns, redelivered: unclean || returns > 0 });
+            self.ready.push(Entry {
+                seq,
+                message: Arc::new(message),
+                returns,
+                redelivered: unclean || returns > 0,
+            });
         }
         self.next_seq = self.next_seq.max(next_seq);
     }
@@ -133,7 +144,10 @@ impl State {
 
     /// When the message is due to leave this queue: its own expiry or the queue's ttl, whichever is earlier.
     fn expiry_ms(&self, message: &Message) -> Option<u64> {
-        let by_queue = self.arguments.message_ttl_ms.map(|ttl| message.meta().entered_ms.saturating_add(ttl));
+        let by_queue = self
+            .arguments
+            .message_ttl_ms
+            .map(|ttl| message.meta().entered_ms.saturating_add(ttl));
         match (message.meta().expires_ms, by_queue) {
             (Some(own), Some(queue)) => Some(own.min(queue)),
             (own, queue) => own.or(queue),
@@ -141,7 +155,13 @@ impl State {
     }
 
     fn exceeds(&self, len: usize, bytes: u64) -> bool {
-        self.arguments.max_length.is_some_and(|limit| len as u64 > limit) || self.arguments.max_length_bytes.is_some_and(|limit| bytes > limit)
+        self.arguments
+            .max_length
+            .is_some_and(|limit| len as u64 > limit)
+            || self
+                .arguments
+                .max_length_bytes
+                .is_some_and(|limit| bytes > limit)
     }
 
     /// Whether so much more would be over the length limit. Places that are reserved count: they were promised.
@@ -160,8 +180,13 @@ impl State {
     /// Whether there is a message to serve. Nothing overtakes the sends of a transaction that wait for
     /// their commit: they may be of the same publisher, and would arrive behind what it sent later.
     fn serves(&self) -> bool {
-        let Some(front) = self.ready.front() else { return false };
-        let reserved = self.reserved.first_key_value().and_then(|(_, entries)| entries.first());
+        let Some(front) = self.ready.front() else {
+            return false;
+        };
+        let reserved = self
+            .reserved
+            .first_key_value()
+            .and_then(|(_, entries)| entries.first());
         reserved.is_none_or(|reserved| front.seq < reserved.seq)
     }
 
@@ -172,25 +197,39 @@ impl State {
     /// Takes a message, or hands it straight to a consumer that waits for one.
     ///
     /// Call [`State::flush`] when the batch is through.
-    pub(super) fn publish(&mut self, now: Now, message: &mut Arc<Message>, fx: &mut impl Effects) -> Result<(), Refusal> {
+    pub(super) fn publish(
+        &mut self,
+        now: Now,
+        message: &mut Arc<Message>,
+        fx: &mut impl Effects,
+    ) -> Result<(), Refusal> {
         self.admissible(message)?;
         if self.ready.is_empty()
             && self.reserved.is_empty()
             && let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox))
         {
             let seq = self.take_seq();
-            if self.stored(message) {
-                fx.store(seq, message);
-            }
             let known = self.consumers.known(consumer);
             if known.is_some_and(|known| known.spec.acknowledges) {
+                // Before the log shares it: all queues of a fan-out then name one payload.
                 settle_in(message);
                 fx.charge(weight(message));
             }
-            self.hand_over(consumer, Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
+            self.hand_over(
+                consumer,
+                Entry {
+                    seq,
+                    message: Arc::clone(message),
+                    returns: 0,
+                    redelivered: false,
+                },
+            );
             return Ok(());
         }
-        if self.expiry_ms(message).is_some_and(|expiry| expiry <= now.wall_ms) {
+        if self
+            .expiry_ms(message)
+            .is_some_and(|expiry| expiry <= now.wall_ms)
+        {
             fx.dead(Arc::clone(message), DeathReason::Expired);
             return Ok(());
         }
@@ -210,7 +249,12 @@ impl State {
             fx.store(seq, message);
         }
         fx.charge(weight(message));
-        self.ready.push(Entry { seq, message: Arc::clone(message), returns: 0, redelivered: false });
+        self.ready.push(Entry {
+            seq,
+            message: Arc::clone(message),
+            returns: 0,
+            redelivered: false,
+        });
         self.drop_overflow(fx);
         Ok(())
     }
@@ -231,8 +275,13 @@ impl State {
         if self.arguments.overflow != Overflow::DropHead {
             return;
         }
-        while self.exceeds(self.ready.len() + self.delayed.len(), self.ready.bytes() + self.delayed_bytes) {
-            let Some(entry) = self.ready.pop_least() else { return };
+        while self.exceeds(
+            self.ready.len() + self.delayed.len(),
+            self.ready.bytes() + self.delayed_bytes,
+        ) {
+            let Some(entry) = self.ready.pop_least() else {
+                return;
+            };
             self.bury(entry, DeathReason::MaxLength, fx);
         }
     }
@@ -248,19 +297,35 @@ impl State {
 
     /// Whether publishers have to pause now.
     pub(super) fn holds(&self) -> bool {
-        self.arguments.overflow == Overflow::Block && self.is_full() && !self.closed
+        self.arguments.overflow == Overflow::Block && self.is_full()
     }
 
     fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
-        let Some(known) = self.consumers.known(consumer) else { return };
+        let Some(known) = self.consumers.known(consumer) else {
+            return;
+        };
         let (tag, acknowledges) = (known.spec.tag, known.spec.acknowledges);
         let (seq, returns, redelivered) = (entry.seq, entry.returns, entry.redelivered);
         let message = Arc::clone(&entry.message);
         let token = acknowledges.then(|| {
             let slot = self.unacked.insert(Unacked { entry, consumer });
-            Token { slot: u32::try_from(slot).expect("fewer than 4 billion unacked messages in a queue"), seq }
+            Token {
+                slot: u32::try_from(slot)
+                    .expect("fewer than 4 billion unacked messages in a queue"),
+                seq,
+            }
         });
-        self.consumers.hand_over(consumer, Delivery { tag, token, seq, message, returns, redelivered });
+        self.consumers.hand_over(
+            consumer,
+            Delivery {
+                tag,
+                token,
+                seq,
+                message,
+                returns,
+                redelivered,
+            },
+        );
     }
 
     /// Serves consumers while there are messages for them, then drops what is over the length limit:
@@ -268,9 +333,14 @@ impl State {
     pub(super) fn dispatch(&mut self, now: Now, fx: &mut impl Effects) {
         self.expire(now, fx);
         while self.serves() {
-            let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox)) else { break };
+            let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox)) else {
+                break;
+            };
             let Some(entry) = self.ready.pop() else { break };
-            let keeps = self.consumers.known(consumer).is_some_and(|known| known.spec.acknowledges);
+            let keeps = self
+                .consumers
+                .known(consumer)
+                .is_some_and(|known| known.spec.acknowledges);
             if !keeps {
                 fx.charge(-weight(&entry.message));
             }
@@ -294,7 +364,8 @@ impl State {
         let ttl = self.arguments.message_ttl_ms;
         let gone = |entry: &Entry| {
             let meta = entry.message.meta();
-            meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms) || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
+            meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms)
+                || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
         };
         while let Some(entry) = self.ready.pop_head_if(gone) {
             self.bury(entry, DeathReason::Expired, fx);
@@ -312,15 +383,26 @@ impl State {
 
     /// Whether the delivery is outstanding.
     pub(super) fn is_outstanding(&self, token: Token) -> bool {
-        self.unacked.get(token.slot as usize).is_some_and(|unacked| unacked.entry.seq == token.seq)
+        self.unacked
+            .get(token.slot as usize)
+            .is_some_and(|unacked| unacked.entry.seq == token.seq)
     }
 
     /// Settles one delivery. Call [`State::dispatch`] and [`State::flush`] when the batch is through.
-    pub(super) fn settle(&mut self, now: Now, token: Token, outcome: Outcome, fx: &mut impl Effects) -> Result<(), NotOutstanding> {
+    pub(super) fn settle(
+        &mut self,
+        now: Now,
+        token: Token,
+        outcome: Outcome,
+        fx: &mut impl Effects,
+    ) -> Result<(), NotOutstanding> {
         if !self.is_outstanding(token) {
             return Err(NotOutstanding);
         }
-        let Unacked { mut entry, consumer } = self.unacked.remove(token.slot as usize);
+        let Unacked {
+            mut entry,
+            consumer,
+        } = self.unacked.remove(token.slot as usize);
         self.consumers.settled(consumer);
         match outcome {
             Outcome::Ack => {
@@ -335,7 +417,11 @@ impl State {
                 entry.redelivered = true;
                 if counted {
                     entry.returns = entry.returns.saturating_add(1);
-                    if self.arguments.delivery_limit.is_some_and(|limit| u64::from(entry.returns) > limit) {
+                    if self
+                        .arguments
+                        .delivery_limit
+                        .is_some_and(|limit| u64::from(entry.returns) > limit)
+                    {
                         self.bury(entry, DeathReason::DeliveryLimit, fx);
                         return Ok(());
                     }
@@ -345,7 +431,8 @@ impl State {
                 }
                 if delay_ms > 0 {
                     self.delayed_bytes += size(&entry.message);
-                    self.delayed.insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
+                    self.delayed
+                        .insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
                 } else {
                     self.ready.put_back(entry);
                 }
@@ -363,7 +450,8 @@ impl State {
         }
     }
 
-    /// Takes deliveries under auto-ack back that may not have reached the client.
+    /// Takes deliveries under auto-ack back that did not reach the client, or may not have; the latter are
+    /// marked as redelivered already.
     pub(super) fn put_back(&mut self, deliveries: Vec<Delivery>, fx: &mut impl Effects) {
         if self.closed {
             return;
@@ -371,12 +459,22 @@ impl State {
         for mut delivery in deliveries {
             settle_in(&mut delivery.message);
             fx.charge(weight(&delivery.message));
-            self.ready.put_back(Entry { seq: delivery.seq, message: delivery.message, returns: delivery.returns, redelivered: true });
+            self.ready.put_back(Entry {
+                seq: delivery.seq,
+                message: delivery.message,
+                returns: delivery.returns,
+                redelivered: true,
+            });
         }
     }
 
     /// Adds a consumer; `None` if exclusivity forbids it.
-    pub(super) fn subscribe(&mut self, now: Now, spec: ConsumerSpec, outbox: Arc<Outbox>) -> Option<ConsumerId> {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        spec: ConsumerSpec,
+        outbox: Arc<Outbox>,
+    ) -> Option<ConsumerId> {
         if self.consumers.any_exclusive() || (spec.exclusive && self.consumers.len() > 0) {
             return None;
         }
@@ -429,8 +527,14 @@ impl State {
         while let Some(entry) = self.ready.pop() {
             held += weight(&entry.message);
         }
-        held += self.unacked.drain().map(|unacked| weight(&unacked.entry.message)).sum::<i64>();
-        let rest = std::mem::take(&mut self.delayed).into_values().chain(std::mem::take(&mut self.reserved).into_values().flatten());
+        held += self
+            .unacked
+            .drain()
+            .map(|unacked| weight(&unacked.entry.message))
+            .sum::<i64>();
+        let rest = std::mem::take(&mut self.delayed)
+            .into_values()
+            .chain(std::mem::take(&mut self.reserved).into_values().flatten());
         held += rest.map(|entry| weight(&entry.message)).sum::<i64>();
         (self.delayed_bytes, self.reserved_len, self.reserved_bytes) = (0, 0, 0);
         fx.charge(-held);
@@ -446,13 +550,25 @@ impl State {
             self.admissible(message)?;
         }
         let bytes = messages.iter().map(|message| size(message)).sum();
-        let refuses = matches!(self.arguments.overflow, Overflow::RejectPublish | Overflow::RejectPublishDlx);
-        if refuses && self.over_limit(messages.len(), bytes) { Err(Refusal::Full) } else { Ok(()) }
+        let refuses = matches!(
+            self.arguments.overflow,
+            Overflow::RejectPublish | Overflow::RejectPublishDlx
+        );
+        if refuses && self.over_limit(messages.len(), bytes) {
+            Err(Refusal::Full)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives a transaction's sends their places; they are served once `commit` is on disk, or by the
     /// next dispatch if there is nothing to wait for.
-    pub(super) fn reserve(&mut self, commit: Option<CommitNumber>, messages: Vec<Arc<Message>>, fx: &mut impl Effects) {
+    pub(super) fn reserve(
+        &mut self,
+        commit: Option<CommitNumber>,
+        messages: Vec<Arc<Message>>,
+        fx: &mut impl Effects,
+    ) {
         if messages.is_empty() {
             return;
         }
@@ -464,12 +580,22 @@ impl State {
                 fx.store(seq, &message);
             }
             fx.charge(weight(&message));
-            entries.push(Entry { seq, message, returns: 0, redelivered: false });
+            entries.push(Entry {
+                seq,
+                message,
+                returns: 0,
+                redelivered: false,
+            });
         }
         match commit {
+            // A part that only settles has nothing to show later.
+            _ if entries.is_empty() => {}
             Some(commit) => {
                 self.reserved_len += entries.len();
-                self.reserved_bytes += entries.iter().map(|entry| size(&entry.message)).sum::<u64>();
+                self.reserved_bytes += entries
+                    .iter()
+                    .map(|entry| size(&entry.message))
+                    .sum::<u64>();
                 self.reserved.entry(commit).or_default().extend(entries);
             }
             None => entries.into_iter().for_each(|entry| self.ready.push(entry)),
@@ -507,19 +633,28 @@ impl State {
 
     /// Whether nobody has used the queue for its `x-expires`.
     pub(super) fn idle_expired(&self, now: Now) -> bool {
-        self.idle_deadline_ms().is_some_and(|deadline| deadline <= now.wall_ms)
+        self.idle_deadline_ms()
+            .is_some_and(|deadline| deadline <= now.wall_ms)
     }
 
     fn idle_deadline_ms(&self) -> Option<u64> {
         let expires = self.arguments.expires_ms?;
-        (!self.closed && self.consumers.len() == 0).then(|| self.idle_since_ms.saturating_add(expires))
+        (!self.closed && self.consumers.len() == 0)
+            .then(|| self.idle_since_ms.saturating_add(expires))
     }
 
     /// When [`State::tick`] has something to do, wall clock, in ms.
     pub(super) fn next_tick_ms(&self) -> Option<u64> {
-        let expiry = self.ready.heads().filter_map(|entry| self.expiry_ms(&entry.message)).min();
+        let expiry = self
+            .ready
+            .heads()
+            .filter_map(|entry| self.expiry_ms(&entry.message))
+            .min();
         let due = self.delayed.first_key_value().map(|((due, _), _)| *due);
-        [expiry, due, self.idle_deadline_ms()].into_iter().flatten().min()
+        [expiry, due, self.idle_deadline_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn depth(&self) -> Depth {

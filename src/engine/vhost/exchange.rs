@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use crate::engine::arguments::Arguments;
 use crate::engine::binding::Binding;
-use crate::engine::error::{EngineError, Kind};
+use crate::engine::error::{EngineError, Inequivalent, Kind};
 use crate::engine::exchange::{Bindings, ExchangeKind};
 use crate::engine::message::Message;
 use crate::engine::name::{ExchangeName, RoutingKey, VhostName};
@@ -29,7 +29,12 @@ pub struct ExchangeSpec {
 impl ExchangeSpec {
     /// The spec of an `amq.` exchange: there from the start, in every vhost, so never stored.
     pub(super) fn predeclared(kind: ExchangeKind) -> Self {
-        Self { kind, durability: Durability::Durable, auto_delete: false, arguments: Arguments::default() }
+        Self {
+            kind,
+            durability: Durability::Durable,
+            auto_delete: false,
+            arguments: Arguments::default(),
+        }
     }
 }
 
@@ -49,7 +54,12 @@ fn target(queue: &Arc<LocalQueue>) -> Target {
 impl Exchange {
     pub(super) fn new(id: u64, name: ExchangeName, spec: ExchangeSpec) -> Self {
         let bindings = RwLock::new(Bindings::new(spec.kind));
-        Self { id, name, spec, bindings }
+        Self {
+            id,
+            name,
+            spec,
+            bindings,
+        }
     }
 
     /// Its number, never used for another exchange while the broker runs.
@@ -67,13 +77,29 @@ impl Exchange {
     }
 
     /// Adds the queues a message goes to.
-    pub(in crate::engine) fn route(&self, key: &RoutingKey, message: &Message, routes: &mut RouteSet<Target>) {
-        self.bindings.read().matches(key.as_bytes(), message, routes);
+    pub(in crate::engine) fn route(
+        &self,
+        key: &RoutingKey,
+        message: &Message,
+        routes: &mut RouteSet<Target>,
+    ) {
+        self.bindings
+            .read()
+            .matches(key.as_bytes(), message, routes);
     }
 
-    pub(super) fn bind(&self, binding: &Binding, queue: &Arc<LocalQueue>) -> Result<(), EngineError> {
+    pub(super) fn bind(
+        &self,
+        binding: &Binding,
+        queue: &Arc<LocalQueue>,
+    ) -> Result<(), EngineError> {
         let bound = self.bindings.write().insert(binding.clone(), target(queue));
-        bound.map(|_| ()).map_err(|error| EngineError::InvalidArgument { argument: "x-match".to_owned(), why: error.to_string() })
+        bound
+            .map(|_| ())
+            .map_err(|error| EngineError::InvalidArgument {
+                argument: "x-match".to_owned(),
+                why: error.to_string(),
+            })
     }
 
     pub(super) fn unbind(&self, binding: &Binding, queue: &Arc<LocalQueue>) {
@@ -88,24 +114,38 @@ impl Exchange {
     ///
     /// # Errors
     /// `Inequivalent`.
-    pub(super) fn check_equivalent(&self, asked: &ExchangeSpec, vhost: &VhostName) -> Result<(), EngineError> {
-        let differs = |argument: &str, received: String, current: String| EngineError::Inequivalent {
-            kind: Kind::Exchange,
-            name: self.name.to_string(),
-            vhost: vhost.clone(),
-            argument: argument.to_owned(),
-            received: format!("'{received}'"),
-            current: format!("'{current}'"),
+    pub(super) fn check_equivalent(
+        &self,
+        asked: &ExchangeSpec,
+        vhost: &VhostName,
+    ) -> Result<(), EngineError> {
+        let differs = |argument: &str, received: String, current: String| {
+            EngineError::Inequivalent(Box::new(Inequivalent {
+                kind: Kind::Exchange,
+                name: self.name.to_string(),
+                vhost: vhost.clone(),
+                argument: argument.to_owned(),
+                received: format!("'{received}'"),
+                current: format!("'{current}'"),
+            }))
         };
         let durable = |spec: &ExchangeSpec| (spec.durability == Durability::Durable).to_string();
         if self.spec.kind != asked.kind {
-            return Err(differs("type", asked.kind.to_string(), self.spec.kind.to_string()));
+            return Err(differs(
+                "type",
+                asked.kind.to_string(),
+                self.spec.kind.to_string(),
+            ));
         }
         if self.spec.durability != asked.durability {
             return Err(differs("durable", durable(asked), durable(&self.spec)));
         }
         if self.spec.auto_delete != asked.auto_delete {
-            return Err(differs("auto_delete", asked.auto_delete.to_string(), self.spec.auto_delete.to_string()));
+            return Err(differs(
+                "auto_delete",
+                asked.auto_delete.to_string(),
+                self.spec.auto_delete.to_string(),
+            ));
         }
         Ok(())
     }

@@ -36,10 +36,18 @@ impl Vhost {
     /// # Errors
     /// `AccessRefused` without configure permission, or for a new name starting `amq.` or the default
     /// exchange; `Inequivalent`.
-    pub fn declare_exchange(&self, turn: &mut Turn<'_>, who: &Principal, name: &ExchangeName, spec: &ExchangeSpec) -> Result<(), EngineError> {
+    pub fn declare_exchange(
+        &self,
+        turn: &mut Turn<'_>,
+        who: &Principal,
+        name: &ExchangeName,
+        spec: &ExchangeSpec,
+    ) -> Result<(), EngineError> {
         who.may_configure_exchange(name)?;
         if name.is_default() {
-            return Err(EngineError::AccessRefused { why: "operation not permitted on the default exchange".to_owned() });
+            return Err(EngineError::AccessRefused {
+                why: "operation not permitted on the default exchange".to_owned(),
+            });
         }
         turn.open_unit();
         let topology = self.topology.lock();
@@ -47,16 +55,21 @@ impl Vhost {
             return exchange.check_equivalent(spec, &self.name);
         }
         if name.is_reserved() {
-            return Err(EngineError::AccessRefused { why: format!("exchange name '{name}' contains reserved prefix 'amq.*'") });
+            return Err(EngineError::AccessRefused {
+                why: format!("exchange name '{name}' contains reserved prefix 'amq.*'"),
+            });
         }
         if spec.durability == Durability::Durable {
-            turn.define(definition::exchange_key(&self.name, name), &Definition::Exchange {
-                vhost: self.name.clone(),
-                name: name.clone(),
-                exchange_kind: spec.kind,
-                auto_delete: spec.auto_delete,
-                arguments: spec.arguments.clone(),
-            });
+            turn.define(
+                definition::exchange_key(&self.name, name),
+                &Definition::Exchange {
+                    vhost: self.name.clone(),
+                    name: name.clone(),
+                    exchange_kind: spec.kind,
+                    auto_delete: spec.auto_delete,
+                    arguments: spec.arguments.clone(),
+                },
+            );
         }
         self.add_exchange(name, spec);
         drop(topology);
@@ -66,7 +79,14 @@ impl Vhost {
     /// Puts an exchange into the vhost; its definition is the caller's affair.
     pub(in crate::engine) fn add_exchange(&self, name: &ExchangeName, spec: &ExchangeSpec) {
         let name = name.compact();
-        self.exchanges.insert(name.clone(), Arc::new(Exchange::new(self.core.next_exchange_id(), name, spec.clone())));
+        self.exchanges.insert(
+            name.clone(),
+            Arc::new(Exchange::new(
+                self.core.next_exchange_id(),
+                name,
+                spec.clone(),
+            )),
+        );
         self.routes_changed();
     }
 
@@ -74,32 +94,42 @@ impl Vhost {
     ///
     /// # Errors
     /// As [`Vhost::bind`].
-    pub fn check_bind(&self, who: &Principal, exchange: &ExchangeName, queue: &QueueName, key: &[u8]) -> Result<(), EngineError> {
+    pub fn check_bind(
+        &self,
+        who: &Principal,
+        exchange: &ExchangeName,
+        queue: &QueueName,
+        key: &[u8],
+    ) -> Result<(), EngineError> {
         who.may_write_queue(queue)?;
         who.may_read_exchange(exchange)?;
         if exchange.is_default() {
-            return Err(EngineError::AccessRefused { why: "operation not permitted on the default exchange".to_owned() });
+            return Err(EngineError::AccessRefused {
+                why: "operation not permitted on the default exchange".to_owned(),
+            });
         }
         who.may_read_topic(exchange, key)?;
         self.exchange(exchange).map(|_| ())
     }
 
-    /// Makes `binding` the only one from the exchange to the queue: what a subscription asks for now.
+    /// Binds a queue to an exchange, in place of its bindings to that exchange that `replaced` names.
     ///
     /// # Errors
     /// As [`Vhost::bind`].
-    pub fn bind_only(
+    pub fn bind_instead(
         &self,
         turn: &mut Turn<'_>,
         who: &Principal,
         exchange: &ExchangeName,
         queue: &Arc<LocalQueue>,
         binding: Binding,
+        replaced: impl Fn(&Binding) -> bool,
     ) -> Result<(), EngineError> {
+        let goes = |other: &Binding| *other != binding && replaced(other);
         let others = self.bindings(exchange, queue);
         self.bind(turn, who, exchange, queue, binding.clone())?;
-        if others.iter().any(|other| *other != binding) {
-            self.unbind(turn, who, exchange, queue, |other| *other != binding)?;
+        if others.iter().any(goes) {
+            self.unbind(turn, who, exchange, queue, goes)?;
         }
         Ok(())
     }
@@ -123,37 +153,66 @@ impl Vhost {
         let mut topology = self.topology.lock();
         let source = self.exchange(exchange)?;
         // A queue deleted since it was looked up must not be bound again.
-        if !self.queue(queue.name()).is_some_and(|known| known.id() == queue.id()) {
-            return Err(EngineError::NotFound { kind: Kind::Queue, name: queue.name().to_string(), vhost: self.name.clone() });
+        if self
+            .queue(queue.name())
+            .is_none_or(|known| known.id() != queue.id())
+        {
+            return Err(EngineError::NotFound {
+                kind: Kind::Queue,
+                name: queue.name().to_string(),
+                vhost: self.name.clone(),
+            });
         }
-        let known = topology.get(&queue.id()).is_some_and(|bound| bound.iter().any(|bound| bound.exchange == *exchange && bound.binding == binding));
+        let known = topology.get(&queue.id()).is_some_and(|bound| {
+            bound
+                .iter()
+                .any(|bound| bound.exchange == *exchange && bound.binding == binding)
+        });
         if known {
             return Ok(());
         }
-        let lasts = source.spec().durability == Durability::Durable && queue.spec().durability == Durability::Durable;
+        let lasts = source.spec().durability == Durability::Durable
+            && queue.spec().durability == Durability::Durable;
         let record = lasts.then(|| self.core.next_binding.fetch_add(1, Ordering::Relaxed));
         source.bind(&binding, queue)?;
         if let Some(id) = record {
-            turn.define(definition::binding_key(id), &Definition::Binding {
-                id,
-                exchange: exchange.clone(),
-                queue: queue.id().0,
-                key: binding.key().clone(),
-                arguments: binding.arguments().clone(),
-                filter_tags: binding.filter().map(ToString::to_string),
-            });
+            turn.define(
+                definition::binding_key(id),
+                &Definition::Binding {
+                    id,
+                    exchange: exchange.clone(),
+                    queue: queue.id().0,
+                    key: binding.key().clone(),
+                    arguments: binding.arguments().clone(),
+                    filter_tags: binding.filter().map(ToString::to_string),
+                },
+            );
         }
-        topology.entry(queue.id()).or_default().push(Bound { exchange: exchange.compact(), binding, record });
+        topology.entry(queue.id()).or_default().push(Bound {
+            exchange: exchange.compact(),
+            binding,
+            record,
+        });
         drop(topology);
         self.routes_changed();
         Ok(())
     }
 
     /// Restores a binding that recovery found.
-    pub(in crate::engine) fn rebind(&self, exchange: &ExchangeName, queue: &Arc<LocalQueue>, binding: Binding, record: u64) -> Result<(), EngineError> {
+    pub(in crate::engine) fn rebind(
+        &self,
+        exchange: &ExchangeName,
+        queue: &Arc<LocalQueue>,
+        binding: Binding,
+        record: u64,
+    ) -> Result<(), EngineError> {
         let mut topology = self.topology.lock();
         self.exchange(exchange)?.bind(&binding, queue)?;
-        topology.entry(queue.id()).or_default().push(Bound { exchange: exchange.clone(), binding, record: Some(record) });
+        topology.entry(queue.id()).or_default().push(Bound {
+            exchange: exchange.clone(),
+            binding,
+            record: Some(record),
+        });
         drop(topology);
         self.routes_changed();
         Ok(())
@@ -197,13 +256,22 @@ impl Vhost {
     /// The bindings of a queue to one exchange.
     pub fn bindings(&self, exchange: &ExchangeName, queue: &LocalQueue) -> Vec<Binding> {
         let topology = self.topology.lock();
-        let bound = topology.get(&queue.id()).map(Vec::as_slice).unwrap_or_default();
-        bound.iter().filter(|bound| bound.exchange == *exchange).map(|bound| bound.binding.clone()).collect()
+        let bound = topology
+            .get(&queue.id())
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        bound
+            .iter()
+            .filter(|bound| bound.exchange == *exchange)
+            .map(|bound| bound.binding.clone())
+            .collect()
     }
 
     /// Deletes an auto-delete exchange whose last binding went. The topology lock is held.
     pub(super) fn delete_exchange_if_unused(&self, turn: &mut Turn<'_>, name: &ExchangeName) {
-        let Ok(exchange) = self.exchange(name) else { return };
+        let Ok(exchange) = self.exchange(name) else {
+            return;
+        };
         if exchange.spec().auto_delete && exchange.is_unbound() {
             self.exchanges.remove(name);
             if exchange.spec().durability == Durability::Durable {

@@ -12,10 +12,13 @@ use crate::engine::queue::Queue;
 use crate::engine::turn::Turn;
 use crate::storage::{CommitNumber, Waiter};
 
+/// A commit, and the queues in which it has sends.
+type Reveal = (CommitNumber, Vec<Arc<dyn Queue>>);
+
 /// Queues with sends of transactions that wait for their commit.
 #[derive(Default)]
 pub(super) struct Reveals {
-    waiting: Mutex<Vec<(CommitNumber, Vec<Arc<dyn Queue>>)>>,
+    waiting: Mutex<Vec<Reveal>>,
     kept: Notify,
 }
 
@@ -26,7 +29,9 @@ impl Reveals {
 
     fn take(&self, durable: CommitNumber) -> Vec<Arc<dyn Queue>> {
         let mut waiting = self.waiting.lock();
-        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut *waiting).into_iter().partition(|(commit, _)| *commit <= durable);
+        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut *waiting)
+            .into_iter()
+            .partition(|(commit, _)| *commit <= durable);
         *waiting = rest;
         due.into_iter().flat_map(|(_, queues)| queues).collect()
     }
@@ -41,8 +46,12 @@ impl Waiter for Reveals {
 /// Runs until the vhost is gone.
 pub(super) async fn keep(vhost: Weak<Vhost>, core: Arc<Core>) {
     loop {
-        let Some(next) = vhost.upgrade().map(|vhost| round(&vhost, &core)) else { return };
-        let Some(strong) = vhost.upgrade() else { return };
+        let Some(next) = vhost.upgrade().map(|vhost| round(&vhost, &core)) else {
+            return;
+        };
+        let Some(strong) = vhost.upgrade() else {
+            return;
+        };
         let (timers, reveals) = (Arc::clone(&strong.timers), Arc::clone(&strong.reveals));
         drop(strong);
         let due = async {
@@ -74,5 +83,8 @@ fn round(vhost: &Vhost, core: &Arc<Core>) -> Option<tokio::time::Instant> {
         queue.tick(&mut turn);
         turn.finish();
     }
-    vhost.timers.next_ms().and_then(|at| core.clock.instant_at(at))
+    vhost
+        .timers
+        .next_ms()
+        .and_then(|at| core.clock.instant_at(at))
 }

@@ -19,6 +19,8 @@ pub enum Mismatch {
     /// Refuse, naming the argument and both values.
     #[default]
     Error,
+    /// Refuse an argument that is given and differs; what is not given is as the queue has it.
+    ErrorIfGiven,
     /// Take the queue as it is.
     UseExisting,
 }
@@ -34,14 +36,19 @@ pub struct Declared {
 
 impl Vhost {
     fn not_found(&self, name: &QueueName) -> EngineError {
-        EngineError::NotFound { kind: Kind::Queue, name: name.to_string(), vhost: self.name.clone() }
+        EngineError::NotFound {
+            kind: Kind::Queue,
+            name: name.to_string(),
+            vhost: self.name.clone(),
+        }
     }
 
     fn check_owner(&self, queue: &LocalQueue, who: &Principal) -> Result<(), EngineError> {
         match queue.spec().exclusive {
-            Some(owner) if owner != who.owner => {
-                Err(EngineError::ResourceLocked { queue: queue.name().clone(), vhost: self.name.clone() })
-            }
+            Some(owner) if owner != who.owner => Err(EngineError::ResourceLocked {
+                queue: queue.name().clone(),
+                vhost: self.name.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -50,7 +57,12 @@ impl Vhost {
     ///
     /// # Errors
     /// `AccessRefused` without read permission, `NotFound`, `ResourceLocked`.
-    pub fn queue_to_read(&self, turn: &mut Turn<'_>, who: &Principal, name: &QueueName) -> Result<Arc<LocalQueue>, EngineError> {
+    pub fn queue_to_read(
+        &self,
+        turn: &mut Turn<'_>,
+        who: &Principal,
+        name: &QueueName,
+    ) -> Result<Arc<LocalQueue>, EngineError> {
         who.may_read_queue(name)?;
         let queue = self.queue(name).ok_or_else(|| self.not_found(name))?;
         self.check_owner(&queue, who)?;
@@ -90,17 +102,23 @@ impl Vhost {
         }
         let id = self.core.next_queue_id();
         if spec.durability == Durability::Durable {
-            turn.define(definition::queue_key(id), &Definition::Queue {
-                id: id.0,
-                vhost: self.name.clone(),
-                name: name.clone(),
-                auto_delete: spec.auto_delete,
-                arguments: spec.arguments.clone(),
-            });
+            turn.define(
+                definition::queue_key(id),
+                &Definition::Queue {
+                    id: id.0,
+                    vhost: self.name.clone(),
+                    name: name.clone(),
+                    auto_delete: spec.auto_delete,
+                    arguments: spec.arguments.clone(),
+                },
+            );
         }
         let queue = self.add_queue(turn, id, name, spec, parsed);
         drop(topology);
-        Ok(Declared { queue, created: true })
+        Ok(Declared {
+            queue,
+            created: true,
+        })
     }
 
     fn redeclared(
@@ -112,11 +130,16 @@ impl Vhost {
         mismatch: Mismatch,
     ) -> Result<Declared, EngineError> {
         self.check_owner(&queue, who)?;
-        if mismatch == Mismatch::Error {
-            queue.check_equivalent(spec)?;
+        match mismatch {
+            Mismatch::Error => queue.check_equivalent(spec, true)?,
+            Mismatch::ErrorIfGiven => queue.check_equivalent(spec, false)?,
+            Mismatch::UseExisting => {}
         }
         queue.touch(turn);
-        Ok(Declared { queue, created: false })
+        Ok(Declared {
+            queue,
+            created: false,
+        })
     }
 
     /// Puts a queue into the vhost; its definition is the caller's affair.
@@ -129,7 +152,14 @@ impl Vhost {
         parsed: QueueArguments,
     ) -> Arc<LocalQueue> {
         let name = name.compact();
-        let queue = LocalQueue::new(id, name.clone(), (self.me.clone(), self.name.clone()), spec.clone(), parsed, turn.now);
+        let queue = LocalQueue::new(
+            id,
+            name.clone(),
+            (self.me.clone(), self.name.clone()),
+            spec.clone(),
+            parsed,
+            turn.now,
+        );
         self.queues.insert(name, Arc::clone(&queue));
         // Arms the timer of x-expires.
         queue.touch(turn);
@@ -141,9 +171,16 @@ impl Vhost {
     ///
     /// # Errors
     /// `AccessRefused` without configure permission, `ResourceLocked`.
-    pub fn delete_queue(&self, turn: &mut Turn<'_>, who: &Principal, name: &QueueName) -> Result<usize, EngineError> {
+    pub fn delete_queue(
+        &self,
+        turn: &mut Turn<'_>,
+        who: &Principal,
+        name: &QueueName,
+    ) -> Result<usize, EngineError> {
         who.may_configure_queue(name)?;
-        let Some(queue) = self.queue(name) else { return Ok(0) };
+        let Some(queue) = self.queue(name) else {
+            return Ok(0);
+        };
         self.check_owner(&queue, who)?;
         Ok(self.remove_queue(turn, &queue))
     }

@@ -205,7 +205,7 @@ public final class Checks {
         Session server = subscribed("request_reply", Map.of());
         Session client = connect();
         // A session drops messages under an id it did not subscribe with, so the id of the coming replies is subscribed
-        // with first. It does not matter whether the broker accepts that: the subscription comes to be with reply-to.
+        // with first. Millpond answers with an ERROR, since such ids are its own, and goes on; Spring remembers the id.
         client.subscribe("/temp-queue/answers", Map.of("id", "/temp-queue/answers"));
         client.send(queue("request_reply"), Map.of("reply-to", "/temp-queue/answers", "correlation-id", "q1"),
                 "question".getBytes());

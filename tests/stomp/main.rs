@@ -1,0 +1,22 @@
+//! The broker as STOMP clients meet it: a scripted peer on one side, the whole broker on the other.
+//!
+//! Most tests run the broker in this process, over a store in memory; those about death and exit codes run the
+//! program itself.
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod broker;
+    pub(crate) mod peer;
+}
+
+mod access;
+mod acks;
+mod dead_letters;
+mod destinations;
+mod login;
+mod messages;
+mod queues;
+mod receipts;
+mod replies;
+mod subscriptions;
+mod transactions;

@@ -1,0 +1,23 @@
+//! The log of commits, from outside: conformance of its stores, crashes, faults, damage, churn.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+#[path = "storage/model.rs"]
+mod model;
+#[path = "storage/support.rs"]
+mod support;
+
+#[path = "storage/churn.rs"]
+mod churn;
+#[path = "storage/conformance.rs"]
+mod conformance;
+#[path = "storage/damage.rs"]
+mod damage;
+#[path = "storage/directory.rs"]
+mod directory;
+#[path = "storage/faults.rs"]
+mod faults;
+#[path = "storage/format.rs"]
+mod format;
+#[path = "storage/journal.rs"]
+mod journal;

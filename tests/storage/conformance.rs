@@ -1,0 +1,154 @@
+//! What every store must do, whichever engine is behind it.
+
+use std::ops::ControlFlow;
+
+use millpond::storage::{
+    Change, MemoryStore, SledOptions, SledStore, Store, StoreRead, VALUE_SIZE_MAX,
+};
+
+fn put(key: &[u8], value: &[u8]) -> Change {
+    Change::Put(key.to_vec(), value.to_vec())
+}
+
+fn remove(key: &[u8]) -> Change {
+    Change::Remove(key.to_vec())
+}
+
+fn keys(reader: &dyn StoreRead, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    reader
+        .scan(from, to, &mut |key, _| {
+            keys.push(key.to_vec());
+            if keys.len() == limit {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .unwrap();
+    keys
+}
+
+fn changes_take_effect_in_order(store: &mut dyn Store) {
+    let changes = vec![
+        put(b"a", b"1"),
+        put(b"a", b"2"),
+        put(b"b", b"1"),
+        remove(b"b"),
+        remove(b"c"),
+        put(b"c", b"3"),
+    ];
+    store.write(changes).unwrap();
+    let reader = store.reader();
+    assert_eq!(reader.get(b"a").unwrap().unwrap(), &b"2"[..]);
+    assert_eq!(reader.get(b"b").unwrap(), None);
+    assert_eq!(reader.get(b"c").unwrap().unwrap(), &b"3"[..]);
+}
+
+fn a_scan_is_ordered_bounded_and_can_be_ended(store: &mut dyn Store) {
+    let numbered = |number: u32| [b"n".as_slice(), &number.to_be_bytes()].concat();
+    store
+        .write(
+            (0..1000)
+                .rev()
+                .map(|number| put(&numbered(number), b"x"))
+                .collect(),
+        )
+        .unwrap();
+    let reader = store.reader();
+    let all = keys(reader.as_ref(), b"n", b"o", usize::MAX);
+    assert_eq!(all, (0..1000).map(numbered).collect::<Vec<_>>());
+    assert_eq!(
+        keys(reader.as_ref(), &numbered(10), &numbered(20), usize::MAX).len(),
+        10
+    );
+    assert_eq!(keys(reader.as_ref(), b"n", b"o", 7).len(), 7);
+    assert!(keys(reader.as_ref(), b"o", b"n", usize::MAX).is_empty());
+}
+
+fn the_longest_value_and_an_empty_one_come_back(store: &mut dyn Store) {
+    let long = vec![7; VALUE_SIZE_MAX];
+    store
+        .write(vec![put(b"long", &long), put(b"empty", b"")])
+        .unwrap();
+    store.sync().unwrap();
+    let reader = store.reader();
+    assert!(reader.get(b"long").unwrap().unwrap() == long);
+    assert!(reader.get(b"empty").unwrap().unwrap().is_empty());
+}
+
+fn a_reader_sees_what_is_written_after_it_was_made(store: &mut dyn Store) {
+    let reader = store.reader();
+    store.write(vec![put(b"later", b"1")]).unwrap();
+    let read = std::thread::spawn(move || reader.get(b"later").unwrap());
+    assert_eq!(read.join().unwrap().unwrap(), &b"1"[..]);
+}
+
+fn syncs_are_counted_and_housekeeping_changes_nothing(store: &mut dyn Store) {
+    let before = store.stats().syncs;
+    store.write(vec![put(b"kept", b"1")]).unwrap();
+    store.sync().unwrap();
+    store.sync().unwrap();
+    store.maintain().unwrap();
+    assert_eq!(store.stats().syncs, before + 2);
+    assert!(store.stats().size_on_disk_bytes > 0);
+    assert_eq!(store.reader().get(b"kept").unwrap().unwrap(), &b"1"[..]);
+}
+
+fn very_many_changes_at_once_are_all_applied(store: &mut dyn Store) {
+    let numbered = |number: u32| [b"m".as_slice(), &number.to_be_bytes()].concat();
+    store
+        .write(
+            (0..5000)
+                .map(|number| put(&numbered(number), &number.to_be_bytes()))
+                .collect(),
+        )
+        .unwrap();
+    store
+        .write(
+            (0..5000)
+                .filter(|number| number % 3 > 0)
+                .map(|number| remove(&numbered(number)))
+                .collect(),
+        )
+        .unwrap();
+    assert_eq!(
+        keys(store.reader().as_ref(), b"m", b"n", usize::MAX).len(),
+        1667
+    );
+}
+
+const ALL: [fn(&mut dyn Store); 6] = [
+    changes_take_effect_in_order,
+    a_scan_is_ordered_bounded_and_can_be_ended,
+    the_longest_value_and_an_empty_one_come_back,
+    a_reader_sees_what_is_written_after_it_was_made,
+    syncs_are_counted_and_housekeeping_changes_nothing,
+    very_many_changes_at_once_are_all_applied,
+];
+
+#[test]
+fn the_store_in_memory_conforms() {
+    ALL.iter().for_each(|check| check(&mut MemoryStore::new()));
+}
+
+#[test]
+fn the_sled_store_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(directory.path(), &SledOptions::default()).unwrap();
+    ALL.iter().for_each(|check| check(&mut store));
+}
+
+#[test]
+fn the_sled_store_keeps_its_contents_when_reopened() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3_u8 {
+        let mut store = SledStore::open(directory.path(), &SledOptions::default()).unwrap();
+        assert_eq!(
+            keys(store.reader().as_ref(), b"", b"\xff", usize::MAX).len(),
+            usize::from(round)
+        );
+        store.write(vec![put(&[round], &[round; 100])]).unwrap();
+        store.sync().unwrap();
+    }
+}

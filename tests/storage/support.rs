@@ -1,0 +1,132 @@
+//! What the storage tests share.
+
+use std::sync::Arc;
+
+use millpond::storage::{
+    CommitNumber, Journal, JournalOptions, MemoryStore, Payload, QueueId, Recovered, Seq, Store,
+    Waiter,
+};
+use parking_lot::{Condvar, Mutex};
+
+/// A payload that is what it says.
+pub(crate) struct Body(pub(crate) Vec<u8>);
+
+impl Payload for Body {
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+}
+
+pub(crate) fn body(octets: impl Into<Vec<u8>>) -> Arc<dyn Payload> {
+    Arc::new(Body(octets.into()))
+}
+
+/// A body of `len` octets that no other `tag` has.
+pub(crate) fn filled(tag: u64, len: usize) -> Vec<u8> {
+    let mut octets: Vec<u8> = (0..len)
+        .map(|place| (place as u64 ^ tag).to_le_bytes()[0])
+        .collect();
+    let head = tag.to_be_bytes();
+    let head_len = head.len().min(len);
+    octets[..head_len].copy_from_slice(&head[..head_len]);
+    octets
+}
+
+/// Counts how often it was woken, and lets a test wait for that.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rings: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Waiter for Bell {
+    fn commit_settled(&self) {
+        *self.rings.lock() += 1;
+        self.changed.notify_all();
+    }
+}
+
+impl Bell {
+    pub(crate) fn new() -> (Arc<Self>, Arc<dyn Waiter>) {
+        let bell = Arc::new(Self::default());
+        let waiter: Arc<dyn Waiter> = bell.clone();
+        (bell, waiter)
+    }
+
+    pub(crate) fn rings(&self) -> u64 {
+        *self.rings.lock()
+    }
+
+    /// Waits until it has been rung `count` times in all.
+    pub(crate) fn wait_for(&self, count: u64) {
+        let mut rings = self.rings.lock();
+        while *rings < count {
+            self.changed.wait(&mut rings);
+        }
+    }
+}
+
+/// Runs one unit and waits until it is settled.
+pub(crate) fn write(journal: &Journal, work: impl FnOnce(&mut millpond::storage::Unit<'_>)) {
+    commit(journal, work);
+}
+
+/// As [`write`], and returns the number of the commit.
+pub(crate) fn commit(
+    journal: &Journal,
+    work: impl FnOnce(&mut millpond::storage::Unit<'_>),
+) -> CommitNumber {
+    let (bell, waiter) = Bell::new();
+    let mut unit = journal.begin();
+    work(&mut unit);
+    unit.wait(&waiter);
+    let number = unit.number();
+    drop(unit);
+    bell.wait_for(1);
+    number
+}
+
+pub(crate) fn open(store: impl Store + 'static) -> (Journal, Recovered) {
+    Journal::open(Box::new(store), JournalOptions::default()).expect("the store opens")
+}
+
+pub(crate) fn open_memory(store: &MemoryStore) -> (Journal, Recovered) {
+    open(store.clone())
+}
+
+/// Options under which a checkpoint follows every few commits.
+pub(crate) fn busy_checkpoints() -> JournalOptions {
+    JournalOptions {
+        checkpoint_commits: 3,
+        ..JournalOptions::default()
+    }
+}
+
+/// (number, returned, payload) of what a queue holds.
+pub(crate) fn held(recovered: &Recovered, queue: QueueId) -> Vec<(u64, u32, Vec<u8>)> {
+    let queue = recovered.queues.get(&queue);
+    let messages = queue.into_iter().flat_map(|queue| &queue.messages);
+    messages
+        .map(|message| (message.seq.0, message.returned, message.payload.to_vec()))
+        .collect()
+}
+
+/// The numbers of what a queue holds.
+pub(crate) fn seqs(recovered: &Recovered, queue: QueueId) -> Vec<u64> {
+    held(recovered, queue)
+        .into_iter()
+        .map(|(seq, ..)| seq)
+        .collect()
+}
+
+pub(crate) const fn q(number: u64) -> QueueId {
+    QueueId(number)
+}
+
+pub(crate) const fn s(number: u64) -> Seq {
+    Seq(number)
+}

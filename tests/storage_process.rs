@@ -1,0 +1,305 @@
+//! What takes a process of its own: kill -9 in the middle of the work, and flipped octets in sled's own
+//! file. A damaged database panics, also in sled's threads, and takes every other one in the process along.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use millpond::storage::{
+    Change, DirectoryOptions, JournalOptions, Payload, QueueId, Seq, SledOptions, SledStore,
+    StorageError, Store, Waiter, open_directory,
+};
+
+/// Set for a process that opens a data directory: which.
+const OPEN: &str = "MILLPOND_TEST_OPEN";
+/// Set for a process in which a thread of sled dies: where its store is.
+const DEATH: &str = "MILLPOND_TEST_DEATH";
+/// Set for a process that writes until it is killed: where.
+const WRITE: &str = "MILLPOND_TEST_WRITE";
+/// Far more than any open takes; a hang must fail the test rather than stop it.
+const PATIENCE: Duration = Duration::from_secs(120);
+const KILLS: u64 = 6;
+const FLIPS: u64 = 24;
+const MESSAGES: u64 = 6000;
+const LEN: u64 = 4000;
+
+struct Body(Vec<u8>);
+
+impl Payload for Body {
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+}
+
+struct Bell(mpsc::SyncSender<()>);
+
+impl Waiter for Bell {
+    fn commit_settled(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+fn octets(seq: u64) -> Vec<u8> {
+    (0..LEN)
+        .map(|place| (place * seq % 251).to_le_bytes()[0])
+        .collect()
+}
+
+/// Several segments of messages in commits of 100, every third settled, closed in order.
+fn fill(path: &Path) {
+    let (journal, _) = open_directory(path, DirectoryOptions::default()).unwrap();
+    let (ring, rung) = mpsc::sync_channel(1);
+    let bell: Arc<dyn Waiter> = Arc::new(Bell(ring));
+    for start in (1..=MESSAGES).step_by(100) {
+        let mut unit = journal.begin();
+        for seq in start..start + 100 {
+            unit.enqueue(QueueId(1), Seq(seq), Arc::new(Body(octets(seq))));
+        }
+        (start..start + 100)
+            .filter(|seq| seq % 3 == 0)
+            .for_each(|seq| unit.settle(QueueId(1), Seq(seq), Seq(seq)));
+        unit.wait(&bell);
+        drop(unit);
+        rung.recv().unwrap();
+    }
+    journal.close().unwrap();
+}
+
+/// Opens and says what became of it.
+fn open_and_tell(path: &Path) -> String {
+    let (_journal, recovered) = match open_directory(path, DirectoryOptions::default()) {
+        Ok(opened) => opened,
+        Err(error) => return format!("refused: {error}"),
+    };
+    let found = recovered
+        .queues
+        .get(&QueueId(1))
+        .map(|queue| &queue.messages[..])
+        .unwrap_or_default();
+    let wanted: Vec<u64> = (1..=MESSAGES).filter(|seq| seq % 3 != 0).collect();
+    let same = found.len() == wanted.len()
+        && found
+            .iter()
+            .zip(wanted)
+            .all(|(message, seq)| message.seq.0 == seq && message.payload == octets(seq));
+    match (same, recovered.losses.is_empty()) {
+        (true, _) => "whole".into(),
+        (false, false) => format!("reported: {}", recovered.losses[0]),
+        (false, true) => "SILENTLY LOST".into(),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            fs::copy(entry.path(), to).map(drop).unwrap()
+        }
+    }
+}
+
+/// Ten messages a unit to each of two queues; the unit before settles all but the first of its own. Says
+/// after each unit how far it is durable.
+fn write_until_killed(path: &Path) {
+    let journal = JournalOptions {
+        checkpoint_commits: 7,
+        ..JournalOptions::default()
+    };
+    let options = DirectoryOptions {
+        journal,
+        ..DirectoryOptions::default()
+    };
+    let (journal, recovered) = open_directory(path, options).unwrap();
+    let (ring, rung) = mpsc::sync_channel(1);
+    let bell: Arc<dyn Waiter> = Arc::new(Bell(ring));
+    let next = recovered
+        .queues
+        .get(&QueueId(1))
+        .map_or(1, |queue| queue.next_seq.0);
+    for start in (next..).step_by(10) {
+        let mut unit = journal.begin();
+        for queue in [QueueId(1), QueueId(2)] {
+            for seq in start..start + 10 {
+                unit.enqueue(queue, Seq(seq), Arc::new(Body(octets(seq))));
+            }
+            if start > 10 {
+                unit.settle(queue, Seq(start - 9), Seq(start - 1));
+            }
+        }
+        unit.wait(&bell);
+        drop(unit);
+        rung.recv().unwrap();
+        println!("DURABLE {}", start + 9);
+    }
+}
+
+/// Starts a process of its own.
+fn start(what: &str, path: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", "the_process_of_its_own", "--nocapture"])
+        .env(what, path);
+    child
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Writes before and after one of sled's threads has died; how the store took it.
+fn write_around_a_death(path: &Path) -> String {
+    let mut store = SledStore::open(path, &SledOptions::default()).unwrap();
+    let change = || vec![Change::Put(b"k".to_vec(), b"v".to_vec())];
+    store.write(change()).unwrap();
+    let thread = thread::Builder::new().name("sled-io-for-this-test".into());
+    assert!(
+        thread
+            .spawn(|| panic!("as a damaged segment makes it"))
+            .unwrap()
+            .join()
+            .is_err()
+    );
+    let write = store.write(change()).expect_err("a write after the death");
+    let sync = store.sync().expect_err("a sync after the death");
+    let told = [write, sync]
+        .iter()
+        .all(|error| matches!(error, StorageError::Panicked { .. }));
+    if told {
+        "told".into()
+    } else {
+        "another error".into()
+    }
+}
+
+/// Does something with a directory in a process of its own; what that process said.
+fn in_a_process(what: &str, path: &Path) -> String {
+    let child = start(what, path);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.lines()
+        .find_map(|line| line.split_once("OUTCOME "))
+        .map_or(said.clone(), |(_, outcome)| outcome.into())
+}
+
+/// Not a test by itself: what [`in_a_process`] runs.
+#[test]
+fn the_process_of_its_own() {
+    if let Some(path) = std::env::var_os(OPEN) {
+        println!("OUTCOME {}", open_and_tell(Path::new(&path)));
+    }
+    if let Some(path) = std::env::var_os(WRITE) {
+        write_until_killed(Path::new(&path));
+    }
+    if let Some(path) = std::env::var_os(DEATH) {
+        println!("OUTCOME {}", write_around_a_death(Path::new(&path)));
+    }
+}
+
+#[test]
+fn no_flipped_octet_of_the_database_file_loses_anything_silently() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = directory.path().join("whole");
+    fill(&whole);
+    let len = fs::metadata(whole.join("store/db")).unwrap().len();
+    let used = fs::read(whole.join("store/db"))
+        .unwrap()
+        .iter()
+        .rposition(|&octet| octet != 0)
+        .unwrap() as u64;
+    let (say, said) = mpsc::channel();
+    let base = directory.path().to_owned();
+    thread::spawn(move || {
+        for flip in 0..FLIPS {
+            let path = base.join(format!("flip-{flip}"));
+            copy(&whole, &path);
+            let file = path.join("store/db");
+            let mut image = fs::read(&file).unwrap();
+            // Spread over what is used, at odd places.
+            let place = (used * flip / FLIPS + flip * 977 % 4096).min(len - 1);
+            image[usize::try_from(place).unwrap()] ^= 0x10;
+            fs::write(&file, image).unwrap();
+            let outcome = in_a_process(OPEN, &path);
+            fs::remove_dir_all(path).unwrap();
+            let _ = say.send((place, outcome));
+        }
+    });
+    let mut whole = 0;
+    for _ in 0..FLIPS {
+        let (place, outcome) = said.recv_timeout(PATIENCE).expect("an open hangs");
+        println!("octet {place}: {outcome}");
+        let fair = ["whole", "refused: ", "reported: "]
+            .iter()
+            .any(|start| outcome.starts_with(start));
+        assert!(fair, "octet {place}: {outcome}");
+        whole += u64::from(outcome == "whole");
+    }
+    assert!(whole < FLIPS, "no flip did anything");
+}
+
+#[test]
+fn rule_5_a_thread_of_sled_that_dies_is_an_error_of_the_next_write_and_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(in_a_process(DEATH, directory.path()), "told");
+}
+
+#[test]
+fn after_a_kill_everything_that_was_durable_is_there_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    for kill in 1..=KILLS {
+        let mut child = start(WRITE, directory.path());
+        let said = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let numbers = said.filter_map(|line| line.split_once("DURABLE ")?.1.parse::<u64>().ok());
+        let mut durable = 0;
+        for (line, number) in (0..).zip(numbers) {
+            durable = number;
+            // What it says between the kill and its end counts too, so the lines are read to the last.
+            if line == 13 * kill {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        let (journal, recovered) =
+            open_directory(directory.path(), DirectoryOptions::default()).unwrap();
+        assert_eq!(recovered.losses, []);
+        let [one, two] = [1, 2].map(|queue| &recovered.queues[&QueueId(queue)]);
+        assert_eq!(one, two, "both queues are written in one unit");
+        let last = one.next_seq.0 - 1;
+        assert!(
+            durable > 0 && last >= durable && last % 10 == 0,
+            "durable {durable}, last {last}"
+        );
+        // The first of every unit, and the whole of the last one.
+        let wanted: Vec<u64> = (1..=last)
+            .filter(|seq| seq % 10 == 1 || *seq > last - 10)
+            .collect();
+        assert_eq!(
+            one.messages
+                .iter()
+                .map(|message| message.seq.0)
+                .collect::<Vec<_>>(),
+            wanted
+        );
+        assert!(
+            one.messages
+                .iter()
+                .all(|message| message.payload == octets(message.seq.0))
+        );
+        drop(journal);
+    }
+}

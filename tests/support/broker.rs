@@ -1,0 +1,304 @@
+//! A broker in this process: the real floors over a store that the test chooses, behind a real socket or a pipe.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use millpond::connection::stomp::{StompOptions, StompSession};
+use millpond::connection::{BufferPool, DriverOptions, Peer as Remote, Stop, drive};
+use millpond::engine::access::{
+    Access, AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig,
+};
+use millpond::engine::broker::Broker;
+use millpond::engine::clock::Clock;
+use millpond::engine::memory::{Memory, MemoryLimit};
+use millpond::engine::name::{ExchangeName, QueueName, VhostName};
+use millpond::engine::queue::{Depth, Owner, Queue};
+use millpond::storage::{Journal, JournalOptions, MemoryStore, StorageError, Store};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::peer::Peer;
+
+/// What a pipe holds before its writer waits: about what a loopback socket does.
+const PIPE_BYTES: usize = 64 << 10;
+
+/// What a test wants of its broker. The default is the program's.
+pub(crate) struct Setup {
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) journal: JournalOptions,
+    pub(crate) stomp: StompOptions,
+    pub(crate) access: AccessConfig,
+    pub(crate) vhosts: Vec<VhostName>,
+    pub(crate) memory: MemoryLimit,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            store: Box::new(MemoryStore::new()),
+            journal: JournalOptions::default(),
+            stomp: StompOptions::default(),
+            access: AccessConfig::default(),
+            vhosts: vec![VhostName::from_static("/")],
+            memory: MemoryLimit::default(),
+        }
+    }
+}
+
+impl Setup {
+    /// With these options of the STOMP side.
+    pub(crate) fn stomp(change: impl FnOnce(&mut StompOptions)) -> Self {
+        let mut setup = Self::default();
+        change(&mut setup.stomp);
+        setup
+    }
+
+    /// Over this store.
+    pub(crate) fn over(store: impl Store + 'static) -> Self {
+        Self {
+            store: Box::new(store),
+            ..Self::default()
+        }
+    }
+
+    /// With these users, whose passwords are their names, beside guest.
+    pub(crate) fn with_users(users: &[&str]) -> Self {
+        let mut setup = Self::default();
+        for name in users {
+            setup.access.users.push(UserConfig {
+                name: (*name).to_owned(),
+                password: Some(Password::new(name)),
+                password_hash: None,
+                tags: Vec::new(),
+                loopback_only: false,
+            });
+        }
+        setup
+    }
+
+    /// With one more vhost.
+    pub(crate) fn vhost(mut self, name: &'static str) -> Self {
+        self.vhosts.push(VhostName::from_static(name));
+        self
+    }
+
+    /// Lets `user` configure, write and read in `vhost` what these expressions find.
+    pub(crate) fn permit(mut self, user: &str, vhost: &'static str, rules: [&str; 3]) -> Self {
+        let [configure, write, read] = rules.map(str::to_owned);
+        self.access.permissions.push(PermissionConfig {
+            user: user.to_owned(),
+            vhost: VhostName::from_static(vhost),
+            configure,
+            write,
+            read,
+        });
+        self
+    }
+
+    /// Narrows what `user` may publish to and subscribe to on `amq.topic` in `/`.
+    pub(crate) fn topics(mut self, user: &str, write: &str, read: &str) -> Self {
+        self.access.topic_permissions.push(TopicPermissionConfig {
+            user: user.to_owned(),
+            vhost: VhostName::root(),
+            exchange: ExchangeName::from_static("amq.topic"),
+            write: write.to_owned(),
+            read: read.to_owned(),
+        });
+        self
+    }
+
+    /// Starts it on a free port.
+    pub(crate) async fn start(self) -> TestBroker {
+        let (journal, recovered) =
+            Journal::open(self.store, self.journal).expect("the store opens");
+        assert!(recovered.losses.is_empty(), "{:?}", recovered.losses);
+        let access = Access::new(self.access).expect("the access is right");
+        let memory = Arc::new(Memory::new(self.memory));
+        let opened = Broker::open(
+            journal,
+            recovered,
+            &self.vhosts,
+            access,
+            memory,
+            Clock::system(),
+        );
+        let (broker, _) = opened.expect("what is stored can be read");
+        broker.start();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let floor = Arc::new(Floor {
+            broker,
+            options: Arc::new(self.stomp),
+            pool: Arc::new(BufferPool::new(16)),
+            stop: Stop {
+                clients: CancellationToken::new(),
+                abort: CancellationToken::new(),
+            },
+            tasks: TaskTracker::new(),
+            accepted: AtomicU64::new(0),
+        });
+        let serving = Arc::clone(&floor);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, remote)) = listener.accept().await {
+                stream
+                    .set_nodelay(true)
+                    .expect("a connection just accepted");
+                serving.serve(stream, remote);
+            }
+        });
+        TestBroker {
+            floor,
+            address,
+            accepting,
+        }
+    }
+}
+
+/// What every connection of a broker shares.
+struct Floor {
+    broker: Arc<Broker>,
+    options: Arc<StompOptions>,
+    pool: Arc<BufferPool>,
+    stop: Stop,
+    tasks: TaskTracker,
+    accepted: AtomicU64,
+}
+
+impl Floor {
+    fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        remote: SocketAddr,
+    ) {
+        let owner = Owner(self.accepted.fetch_add(1, Ordering::Relaxed) + 1);
+        let (broker, options) = (Arc::clone(&self.broker), Arc::clone(&self.options));
+        let session = StompSession::new(broker, options, Remote { remote }, owner);
+        let driver = DriverOptions {
+            write_bytes: 256 << 10,
+            close_timeout: Duration::from_secs(10),
+        };
+        self.tasks.spawn(drive(
+            stream,
+            session,
+            self.stop.clone(),
+            Arc::clone(&self.pool),
+            driver,
+        ));
+    }
+}
+
+/// A running broker. Dropping it abandons what is not on disk, as a crash does.
+pub(crate) struct TestBroker {
+    floor: Arc<Floor>,
+    address: SocketAddr,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl TestBroker {
+    /// The broker as everybody gets it.
+    pub(crate) async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// A connection that has said nothing yet.
+    pub(crate) async fn connect(&self) -> Peer {
+        let stream = TcpStream::connect(self.address)
+            .await
+            .expect("the broker listens");
+        stream.set_nodelay(true).expect("a connection just made");
+        Peer::new(stream)
+    }
+
+    /// A client of STOMP 1.2.
+    pub(crate) async fn client(&self) -> Peer {
+        self.login("accept-version:1.2").await
+    }
+
+    /// A client that logged in with these headers.
+    pub(crate) async fn login(&self, headers: &str) -> Peer {
+        let mut peer = self.connect().await;
+        peer.connect(headers).await;
+        peer
+    }
+
+    /// A client of STOMP 1.2 that logged in as `user`, whose password is its name.
+    pub(crate) async fn user(&self, user: &str, vhost: &str) -> Peer {
+        self.login(&format!(
+            "accept-version:1.2\nlogin:{user}\npasscode:{user}\nhost:{vhost}"
+        ))
+        .await
+    }
+
+    /// A client of STOMP 1.2 over a pipe in memory, for tests that pause time: no byte of it is ever on its way
+    /// through the system while the runtime looks idle.
+    pub(crate) async fn client_in_memory(&self, headers: &str) -> Peer {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        self.floor
+            .serve(theirs, SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut peer = Peer::new(ours).patient();
+        peer.connect(&format!("accept-version:1.2\n{headers}"))
+            .await;
+        peer
+    }
+
+    /// Such a connection that has said nothing yet.
+    pub(crate) fn pipe(&self) -> Peer {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        self.floor
+            .serve(theirs, SocketAddr::from(([127, 0, 0, 1], 1)));
+        Peer::new(ours).patient()
+    }
+
+    /// What a queue of vhost `/` holds; `None` if there is no such queue.
+    pub(crate) fn depth(&self, queue: &str) -> Option<Depth> {
+        let vhost = self
+            .floor
+            .broker
+            .vhost(&VhostName::root())
+            .expect("always there");
+        let name = QueueName::parse(queue.to_owned()).expect("a name");
+        vhost.queue(&name).map(|queue| queue.depth())
+    }
+
+    /// The names of the queues of vhost `/`.
+    pub(crate) fn queues(&self) -> Vec<String> {
+        let vhost = self
+            .floor
+            .broker
+            .vhost(&VhostName::root())
+            .expect("always there");
+        vhost
+            .queues()
+            .iter()
+            .map(|queue| queue.name().to_string())
+            .collect()
+    }
+
+    /// The engine behind the sockets.
+    pub(crate) fn engine(&self) -> &Arc<Broker> {
+        &self.floor.broker
+    }
+
+    /// Tells every client, waits for them, and closes the log, as the program does when it is stopped.
+    pub(crate) async fn stop(self) -> Result<(), StorageError> {
+        self.accepting.abort();
+        self.floor.stop.clients.cancel();
+        self.floor.tasks.close();
+        self.floor.tasks.wait().await;
+        let journal = self.floor.broker.core().journal.clone();
+        tokio::task::spawn_blocking(move || journal.close())
+            .await
+            .expect("closing does not panic")
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.floor.stop.abort.cancel();
+    }
+}
