@@ -368,7 +368,7 @@ mod tests {
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'signedint' but current is the value '60000' of type 'signedint'"
+            "inequivalent arg 'x-message-ttl' for queue 'orders' in vhost '/': received the value '30000' of type 'long' but current is the value '60000' of type 'long'"
         );
         assert!(
             check_equivalent(&queue, &vhost, &declared, &table(&[]), true)

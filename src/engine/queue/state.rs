@@ -215,6 +215,9 @@ impl State {
                 settle_in(message);
                 fx.charge(weight(message));
             }
+            if self.stored(message) {
+                fx.store(seq, message);
+            }
             self.hand_over(
                 consumer,
                 Entry {
@@ -463,7 +466,7 @@ impl State {
                 seq: delivery.seq,
                 message: delivery.message,
                 returns: delivery.returns,
-                redelivered: true,
+                redelivered: delivery.redelivered,
             });
         }
     }
@@ -569,9 +572,6 @@ impl State {
         messages: Vec<Arc<Message>>,
         fx: &mut impl Effects,
     ) {
-        if messages.is_empty() {
-            return;
-        }
         let mut entries = Vec::with_capacity(messages.len());
         for mut message in messages {
             settle_in(&mut message);

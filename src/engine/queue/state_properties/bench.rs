@@ -280,6 +280,9 @@ impl Bench {
         }
         let mut back = automatic;
         if gone {
+            // They may have reached it.
+            let unwritten = client.unwritten.iter_mut();
+            unwritten.for_each(|delivery| delivery.redelivered = true);
             back.append(&mut client.unwritten);
             for delivery in std::mem::take(&mut client.held) {
                 self.give_back(
@@ -297,7 +300,7 @@ impl Bench {
         }
         for delivery in &back {
             let known = self.known(delivery);
-            (known.place, known.redelivered) = (Place::Ready, true);
+            (known.place, known.redelivered) = (Place::Ready, delivery.redelivered);
         }
         self.state.put_back(back, &mut self.fx);
         self.orphans.append(&mut client.held);
