@@ -3,6 +3,18 @@ use crate::engine::consumer::ConsumerSpec;
 use crate::engine::fixtures::{Draft, TestBroker, automatic, ids};
 use crate::storage::Seq;
 
+impl Outbox {
+    /// The deliveries that wait, left where they are.
+    pub(in crate::engine) fn waiting(&self) -> Vec<Delivery> {
+        let inner = self.inner.lock();
+        let deliveries = inner.items.iter().filter_map(|item| match item {
+            Item::Delivery(delivery) => Some(delivery.clone()),
+            Item::Cancelled(_) => None,
+        });
+        deliveries.collect()
+    }
+}
+
 fn delivery(tag: u32, id: u64) -> Delivery {
     Delivery {
         tag: ConsumerTag(tag),
