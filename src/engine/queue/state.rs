@@ -300,7 +300,7 @@ impl State {
 
     /// Whether publishers have to pause now.
     pub(super) fn holds(&self) -> bool {
-        self.arguments.overflow == Overflow::Block && self.is_full() && !self.closed
+        self.arguments.overflow == Overflow::Block && self.is_full()
     }
 
     fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
@@ -588,6 +588,8 @@ impl State {
             });
         }
         match commit {
+            // A part that only settles has nothing to show later.
+            _ if entries.is_empty() => {}
             Some(commit) => {
                 self.reserved_len += entries.len();
                 self.reserved_bytes += entries
