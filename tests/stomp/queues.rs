@@ -32,12 +32,6 @@ async fn a_subscribe_with_other_arguments_than_the_queue_has_is_refused_with_bot
             "received the value '30000' of type 'long' but current is the value '60000' of type 'long'",
         ),
         (
-            "x-max-length:5\n",
-            "x-max-length:6",
-            "x-max-length",
-            "received the value '6' of type 'long' but current is the value '5' of type 'long'",
-        ),
-        (
             "",
             "x-overflow:reject-publish",
             "x-overflow",
@@ -74,6 +68,15 @@ async fn a_subscribe_with_other_arguments_than_the_queue_has_is_refused_with_bot
         );
         peer.is_closed().await;
     }
+}
+
+#[tokio::test]
+async fn a_subscribe_that_gives_no_arguments_takes_the_queue_as_it_is() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    send(&mut peer, "capped", "x-max-length:5\n", "x").await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/capped").await;
+    assert_eq!(peer.text().await, "x");
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ fn a_stalled_consumer_goes_on_when_the_connection_takes() {
 }
 
 #[tokio::test]
-async fn a_connection_is_woken_once_until_it_rearms() {
+async fn a_connection_is_woken_once_until_it_looks() {
     let outbox = Outbox::new(1);
     assert!(!is_woken(&outbox).await);
     outbox.wake();
