@@ -7,6 +7,8 @@
 mod support {
     pub(crate) mod broker;
     pub(crate) mod peer;
+    pub(crate) mod process;
+    pub(crate) mod program;
 }
 
 mod access;
@@ -18,5 +20,6 @@ mod messages;
 mod queues;
 mod receipts;
 mod replies;
+mod shutdown;
 mod subscriptions;
 mod transactions;

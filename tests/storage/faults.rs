@@ -36,13 +36,12 @@ fn script() -> Vec<Step> {
                     count: 2,
                 },
             ];
-            if d % 3 == 0 {
-                Step::Wait
-            } else {
-                Step::Unit {
+            match d % 5 {
+                0 => Step::Together(ops.into_iter().map(|op| vec![op]).collect()),
+                _ => Step::Unit {
                     keep: d % 7 == 0,
                     ops,
-                }
+                },
             }
         })
         .collect()
@@ -57,7 +56,7 @@ fn run(fail_at: u64, panic: bool) -> (World, bool) {
     let before = world.faults.operations();
     for step in script() {
         world.step(&step);
-        // A commit each: how many units the writer finds at once must not decide how many operations there are.
+        // So that every run has the same commits, however busy the machine is.
         world.step(&Step::Wait);
     }
     let reached = world.faults.operations() - before >= fail_at;
@@ -70,7 +69,7 @@ fn whichever_operation_fails_everything_that_was_durable_is_there() {
     for fail_at in 1.. {
         let mut any_reached = false;
         // With everything that was written, with nothing that was not synced, and something in between.
-        for surviving in [0, 1, 3, usize::MAX] {
+        for surviving in [0, 2, usize::MAX] {
             let (mut world, reached) = run(fail_at, false);
             any_reached |= reached;
             world.crash_and_check(surviving);
@@ -84,7 +83,7 @@ fn whichever_operation_fails_everything_that_was_durable_is_there() {
         }
         failed = fail_at;
     }
-    assert!(failed > 60, "only {failed} operations could fail");
+    assert!(failed > 150, "only {failed} operations could fail");
 }
 
 #[test]

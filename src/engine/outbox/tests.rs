@@ -3,6 +3,18 @@ use crate::engine::consumer::ConsumerSpec;
 use crate::engine::fixtures::{Draft, TestBroker, automatic, ids};
 use crate::storage::Seq;
 
+impl Outbox {
+    /// The deliveries that wait, left where they are.
+    pub(in crate::engine) fn waiting(&self) -> Vec<Delivery> {
+        let inner = self.inner.lock();
+        let deliveries = inner.items.iter().filter_map(|item| match item {
+            Item::Delivery(delivery) => Some(delivery.clone()),
+            Item::Cancelled(_) => None,
+        });
+        deliveries.collect()
+    }
+}
+
 fn delivery(tag: u32, id: u64) -> Delivery {
     Delivery {
         tag: ConsumerTag(tag),
@@ -143,7 +155,7 @@ fn a_stalled_consumer_goes_on_when_the_connection_takes() {
 }
 
 #[tokio::test]
-async fn a_connection_is_woken_once_until_it_looks() {
+async fn a_connection_is_woken_once_until_it_rearms() {
     let outbox = Outbox::new(1);
     assert!(!is_woken(&outbox).await);
     outbox.wake();

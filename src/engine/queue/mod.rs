@@ -16,6 +16,8 @@ mod state;
 
 #[cfg(test)]
 mod recorder;
+#[cfg(test)]
+mod state_properties;
 
 pub use super::consumer::{ConsumerId, ConsumerSpec};
 pub use super::delivery::{Delivery, Outcome, Token};

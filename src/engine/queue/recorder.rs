@@ -14,6 +14,8 @@ use crate::storage::Seq;
 pub(super) struct Recorder {
     /// What the log holds: place and message id.
     pub(super) stored: BTreeMap<Seq, u64>,
+    /// The message stored last, as the log got it.
+    pub(super) payload: Option<Arc<Message>>,
     /// Everything the log ever held and let go of, in order.
     pub(super) settled: Vec<Seq>,
     pub(super) returned: Vec<(Seq, u32)>,
@@ -35,6 +37,7 @@ impl Effects for Recorder {
             .all(|earlier| *earlier < seq);
         assert!(above, "{seq} is not above all places before");
         self.stored.insert(seq, message.meta().id.0);
+        self.payload = Some(Arc::clone(message));
     }
 
     fn settle(&mut self, seq: Seq) {

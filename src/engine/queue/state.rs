@@ -20,7 +20,7 @@ use crate::engine::outbox::Outbox;
 use crate::storage::{CommitNumber, Seq};
 
 /// Bytes that a message is accounted with beside its own.
-const MESSAGE_OVERHEAD: usize = 192;
+pub(super) const MESSAGE_OVERHEAD: usize = 192;
 
 /// What a change of state asks of the outside.
 pub(super) trait Effects {
@@ -572,9 +572,6 @@ impl State {
         messages: Vec<Arc<Message>>,
         fx: &mut impl Effects,
     ) {
-        if messages.is_empty() {
-            return;
-        }
         let mut entries = Vec::with_capacity(messages.len());
         for mut message in messages {
             settle_in(&mut message);

@@ -231,6 +231,27 @@ fn a_transient_message_is_never_stored() {
 }
 
 #[test]
+fn all_queues_of_a_fan_out_give_the_log_one_payload() {
+    let mut message = Arc::new(Draft::new(1).size(10_000).build());
+    let mut payloads = Vec::new();
+    for consumers in [1, 0, 1] {
+        let mut bench = Bench::plain();
+        for tag in 0..consumers {
+            bench.subscribe(acknowledging(tag));
+        }
+        let result = bench.state.publish(bench.now, &mut message, &mut bench.fx);
+        assert_eq!(result, Ok(()));
+        payloads.extend(bench.fx.payload.take());
+    }
+    assert_eq!(payloads.len(), 3);
+    assert!(
+        payloads
+            .iter()
+            .all(|payload| Arc::ptr_eq(payload, &message))
+    );
+}
+
+#[test]
 fn a_transient_queue_stores_nothing() {
     let mut bench = Bench::plain();
     bench.state = State::new(QueueArguments::default(), false, bench.now);
