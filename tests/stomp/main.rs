@@ -13,6 +13,7 @@ mod support {
 
 mod access;
 mod acks;
+mod crash;
 mod dead_letters;
 mod destinations;
 mod login;

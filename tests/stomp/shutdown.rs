@@ -50,6 +50,8 @@ async fn a_stopped_broker_answers_everything_tells_its_clients_and_loses_nothing
             let codes: Vec<_> = frames.iter().map(|frame| header(frame, "code")).collect();
             assert_eq!(codes, [Some("shutdown".to_owned())]);
         }
+        // Whoever was told and still stays is waited for.
+        drop((sender, holder, idle));
         assert_eq!(broker.ended().await, Some(0));
 
         let broker = Process::start(data.path(), &[]).await;
@@ -82,6 +84,7 @@ async fn a_stopped_broker_answers_everything_tells_its_clients_and_loses_nothing
             found += 1;
         }
         assert!(found >= receipts, "{receipts} receipts, {found} messages");
+        peer.leave().await;
         broker.signal(Signal::TERM);
         assert_eq!(broker.ended().await, Some(0));
     }
