@@ -6,12 +6,12 @@ use blake2::{Blake2s256, Digest};
 use bytes::Bytes;
 use millpond_protocol::stomp::{Frame, Headers};
 
+use super::client::LoggedIn;
 use super::deliver;
 use super::destination::{Destination, binding_key};
 use super::publish::missing_destination;
 use super::queue_headers::{flag, number, queue_arguments};
 use super::reply::{StompError, from_engine};
-use super::session::LoggedIn;
 use super::subscription::{AckMode, Subscription, SubscriptionKey};
 use crate::engine::arguments::Arguments;
 use crate::engine::binding::Binding;
@@ -162,7 +162,7 @@ impl LoggedIn {
 
     /// A queue name nobody can guess.
     pub(super) fn generated_name(&mut self, prefix: &'static str) -> QueueName {
-        let name = format!("{prefix}{}", super::session::random_word());
+        let name = format!("{prefix}{}", super::client::random_word());
         QueueName::parse(name).expect("a prefix and a word are a short name")
     }
 
