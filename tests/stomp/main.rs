@@ -16,6 +16,7 @@ mod acks;
 mod crash;
 mod dead_letters;
 mod destinations;
+mod faults;
 mod login;
 mod messages;
 mod queues;
