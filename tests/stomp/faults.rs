@@ -154,17 +154,13 @@ async fn acknowledge(broker: &TestBroker, known: &mut Promised) -> bool {
     let mut peer = broker.client().await;
     peer.tell("SUBSCRIBE\nid:s\ndestination:/queue/q\nack:client-individual\nprefetch-count:1")
         .await;
-    let message = loop {
-        let Some(frame) = peer.read().await else {
-            panic!("the connection ended without a word");
-        };
-        match frame.command {
-            Command::Message => break frame,
-            _ => {
-                says_that_the_store_failed(&frame);
-                return false;
-            }
+    let message = match peer.read().await {
+        Some(frame) if frame.command == Command::Message => frame,
+        Some(error) => {
+            says_that_the_store_failed(&error);
+            return false;
         }
+        None => panic!("the connection ended without a word"),
     };
     let text = word(&message);
     known.acked.insert(text.clone());

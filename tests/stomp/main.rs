@@ -17,6 +17,7 @@ mod crash;
 mod dead_letters;
 mod destinations;
 mod faults;
+mod hostile;
 mod login;
 mod messages;
 mod queues;
