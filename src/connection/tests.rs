@@ -480,3 +480,54 @@ async fn subscriptions_that_come_and_go_leave_nothing_behind() {
     );
     assert_eq!(server.broker.core().memory.used(), 0);
 }
+
+#[tokio::test]
+async fn a_transaction_with_a_refused_send_is_aborted_whole() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    client.carried_out("BEGIN\ntransaction:t\n\n").await;
+    client
+        .send("SEND\ndestination:/queue/q\ntransaction:t\n\n1")
+        .await;
+    client
+        .send("SEND\ndestination:/exchange/missing\ntransaction:t\n\n2")
+        .await;
+    client.send("COMMIT\ntransaction:t\nreceipt:c\n\n").await;
+    assert!(client.frame().await.contains("code:not_found\n"));
+    let error = client.frame().await;
+    assert!(error.contains("code:transaction_aborted\n") && error.contains("receipt-id:c\n"));
+    client.carried_out("BEGIN\ntransaction:t\n\n").await;
+    assert_eq!(server.broker.core().memory.used(), 0);
+}
+
+#[tokio::test]
+async fn every_publisher_that_a_full_queue_holds_goes_on_in_the_end() {
+    let server = Server::start();
+    let mut consumer = server.client().await;
+    let spec = "x-max-length:1\nx-overflow:block\n";
+    let mut publishers = Vec::new();
+    for _ in 0..8 {
+        let mut client = server.client().await;
+        publishers.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                client
+                    .carried_out(&format!("SEND\ndestination:/queue/q\n{spec}\nx"))
+                    .await;
+            }
+        }));
+    }
+    tokio::task::yield_now().await;
+    consumer
+        .send(&format!(
+            "SUBSCRIBE\nid:0\ndestination:/queue/q\nack:client\nprefetch-count:1\n{spec}\n"
+        ))
+        .await;
+    for _ in 0..8 * 20 {
+        let message = consumer.frame().await;
+        let ack = header(&message, "ack");
+        consumer.send(&format!("ACK\nid:{ack}\n\n")).await;
+    }
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+}

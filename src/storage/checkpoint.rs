@@ -10,8 +10,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::batch::Batch;
 use super::block::BlockId;
+use super::effect::StoredBlock;
 use super::frame::{self, Placement, Run};
-use super::index::{Dirty, Index, StoredBlock, bucket_start};
+use super::index::{Dirty, Index, bucket_start};
 use super::meta::Header;
 use super::page::{Owner, Pages};
 use super::varint::{self, Reader};

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::block::{self, BODY_MAX, BlockId, Final, HEADER_LEN};
 use super::cut::{Message, Plan};
+use super::effect::{Effect, StoredBlock};
 use super::frame::{self, LIST_MAX, OVERHEAD_MAX, Placement};
-use super::index::{Effect, StoredBlock};
 use super::runs::Runs;
 use super::varint;
 use super::{LogIndex, QueueId, Seq, StorageError, VALUE_SIZE_MAX};
@@ -327,4 +327,135 @@ fn references(message: &Message) -> Cow<'_, [(QueueId, Seq)]> {
     std::iter::once(message.reference)
         .chain(message.more.iter().copied())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::Payload;
+    use crate::storage::frame::Run;
+
+    struct Zeros(usize);
+
+    impl Payload for Zeros {
+        fn encoded_len(&self) -> usize {
+            self.0
+        }
+
+        fn encode(&self, out: &mut Vec<u8>) {
+            out.resize(out.len() + self.0, 0);
+        }
+    }
+
+    fn message(queue: u64, seq: u64, len: usize) -> Message {
+        Message {
+            payload: Arc::new(Zeros(len)),
+            reference: (QueueId(queue), Seq(seq)),
+            more: Vec::new(),
+        }
+    }
+
+    /// The lengths of the blocks as they were handed over, and the effect.
+    fn laid_out(messages: Vec<Message>) -> (Vec<usize>, Effect) {
+        let plan = Plan {
+            messages,
+            ..Plan::default()
+        };
+        let mut lens = Vec::new();
+        let mut sink = |id: BlockId, octets: Vec<u8>| {
+            assert_eq!(id.part as usize, lens.len(), "in order of their parts");
+            lens.push(octets.len());
+            Ok(())
+        };
+        let effect = lay_out(plan, LogIndex(1), 0, &mut sink).unwrap();
+        (lens, effect)
+    }
+
+    fn run(queue: u64, first: u64, last: u64) -> Run {
+        Run {
+            queue: QueueId(queue),
+            first: Seq(first),
+            last: Seq(last),
+        }
+    }
+
+    #[test]
+    fn a_small_commit_is_one_block() {
+        let (lens, effect) = laid_out(vec![
+            message(1, 1, 1000),
+            message(2, 1, 1000),
+            message(1, 2, 1000),
+        ]);
+        assert!(lens.len() == 1 && lens[0] < 3100, "{lens:?}");
+        assert_eq!(effect.blocks[0].runs, [run(1, 1, 2), run(2, 1, 1)]);
+    }
+
+    #[test]
+    fn no_block_is_longer_than_a_value_may_be() {
+        for len in [
+            0,
+            1,
+            1000,
+            INLINE_MAX,
+            INLINE_MAX + 1,
+            PIECE_MAX,
+            PIECE_MAX + 1,
+            5 * PIECE_MAX,
+            1_000_003,
+        ] {
+            let (lens, effect) =
+                laid_out((1..=20).map(|seq| message(1 + seq % 2, seq, len)).collect());
+            assert!(
+                lens.iter().all(|&len| len <= VALUE_SIZE_MAX),
+                "{len}: {lens:?}"
+            );
+            let stored: u64 = effect
+                .blocks
+                .iter()
+                .flat_map(|block| &block.runs)
+                .map(|run| run.last.0 - run.first.0 + 1)
+                .sum();
+            assert_eq!(stored, 20);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_brings_much_beside_others_has_blocks_of_its_own() {
+        let mut messages = Vec::new();
+        for seq in 1..=100 {
+            messages.push(message(1, seq, 1000));
+            messages.push(message(2, seq, 10));
+        }
+        let (_, effect) = laid_out(messages);
+        assert_eq!(effect.blocks.len(), 3);
+        assert_eq!(effect.blocks[0].runs[0].first, Seq(1));
+        assert!(
+            effect.blocks[..2]
+                .iter()
+                .all(|block| block.runs.len() == 1 && block.runs[0].queue == QueueId(1))
+        );
+        assert_eq!(effect.blocks[2].runs, [run(2, 1, 100)]);
+    }
+
+    #[test]
+    fn a_lone_queue_shares_its_blocks_with_the_rest_of_the_commit() {
+        let (lens, _) = laid_out((1..=32).map(|seq| message(1, seq, 1000)).collect());
+        assert_eq!(lens.len(), 1);
+    }
+
+    #[test]
+    fn a_sink_that_fails_ends_the_layout() {
+        let plan = Plan {
+            messages: (1..=100).map(|seq| message(1, seq, 10_000)).collect(),
+            ..Plan::default()
+        };
+        let mut calls = 0;
+        let result = lay_out(plan, LogIndex(1), 0, &mut |_, _| {
+            calls += 1;
+            Err(StorageError::Closed)
+        });
+        assert!(result.is_err() && calls == 1);
+    }
 }

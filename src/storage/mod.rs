@@ -12,11 +12,11 @@
 //! | `journal` | the handle: opening, options, statistics, failure |
 //! | `commit` | units and what they append: the pending commit |
 //! | `cut` | what of a pending commit must reach the disk at all (pure) |
-//! | `layout` | which block each message goes to (pure) |
+//! | `layout`, `runs` | which block each message goes to (pure) |
 //! | `block`, `frame`, `varint` | the octets of a block (pure) |
-//! | `writer` | the thread that writes, syncs and wakes |
-//! | `index` | which stored messages live, in which block |
-//! | `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
+//! | `writer`, `batch` | the thread that writes, syncs and wakes |
+//! | `effect`, `index` | what a commit changes; which stored messages live, in which block |
+//! | `meta`, `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
 //! | `recovery`, `replay` | from octets back to queues and definitions, and what was lost |
 //! | `memory`, `sled`, `faulty` | the stores |
 //! | `directory`, `lock`, `marker`, `disk` | the data directory, and what guards it |
@@ -28,6 +28,7 @@ mod commit;
 mod cut;
 mod directory;
 mod disk;
+mod effect;
 mod error;
 mod faulty;
 mod frame;

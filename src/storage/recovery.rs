@@ -335,7 +335,7 @@ fn scan_blocks(
     reader: &dyn StoreRead,
     last: LogIndex,
     losses: &mut Vec<Loss>,
-) -> Result<Vec<(LogIndex, super::index::StoredBlock)>, StorageError> {
+) -> Result<Vec<(LogIndex, super::effect::StoredBlock)>, StorageError> {
     let mut blocks = Vec::new();
     let end = BlockId {
         commit: LogIndex(last.0.saturating_add(1)),

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::block::{self, BlockId, Final};
+use super::effect::{Effect, StoredBlock};
 use super::frame::{self, Frame, Frames, Placement, Run, last_of};
-use super::index::{Effect, Index, StoredBlock};
+use super::index::Index;
 use super::recovery::Loss;
 use super::runs::Runs;
 use super::{LogIndex, QueueId, Seq, StorageError, StoreRead};

@@ -7,10 +7,13 @@
 mod support {
     pub(crate) mod broker;
     pub(crate) mod peer;
+    pub(crate) mod process;
+    pub(crate) mod program;
 }
 
 mod access;
 mod acks;
+mod crash;
 mod dead_letters;
 mod destinations;
 mod login;
@@ -18,5 +21,6 @@ mod messages;
 mod queues;
 mod receipts;
 mod replies;
+mod shutdown;
 mod subscriptions;
 mod transactions;

@@ -33,9 +33,9 @@ async fn a_subscribe_with_other_arguments_than_the_queue_has_is_refused_with_bot
         ),
         (
             "x-max-length:5\n",
-            "",
+            "x-max-length:6",
             "x-max-length",
-            "received none but current is the value '5' of type 'long'",
+            "received the value '6' of type 'long' but current is the value '5' of type 'long'",
         ),
         (
             "",
@@ -77,6 +77,15 @@ async fn a_subscribe_with_other_arguments_than_the_queue_has_is_refused_with_bot
 }
 
 #[tokio::test]
+async fn a_subscribe_that_gives_no_arguments_takes_the_queue_as_it_is() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    send(&mut peer, "capped", "x-max-length:5\n", "x").await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/capped").await;
+    assert_eq!(peer.text().await, "x");
+}
+
+#[tokio::test]
 async fn the_same_arguments_find_the_queue_again() {
     let broker = TestBroker::start().await;
     let arguments = "x-message-ttl:60000\nx-expires:900000\nx-max-length:9\nx-max-length-bytes: 1000 \nx-overflow:reject-publish\n\
@@ -89,6 +98,23 @@ async fn the_same_arguments_find_the_queue_again() {
     ))
     .await;
     assert_eq!(peer.text().await, "x");
+}
+
+#[tokio::test]
+async fn a_subscribe_without_arguments_takes_the_queue_as_it_is() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    send(
+        &mut peer,
+        "plain",
+        "x-max-length:5\nx-message-ttl:60000\n",
+        "x",
+    )
+    .await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/plain\nx-max-length:5")
+        .await;
+    assert_eq!(peer.text().await, "x");
+    peer.ask("SUBSCRIBE\nid:t\ndestination:/queue/plain").await;
 }
 
 #[tokio::test]

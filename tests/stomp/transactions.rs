@@ -227,7 +227,7 @@ async fn a_transaction_must_be_named_and_known() {
 }
 
 #[tokio::test]
-async fn the_limits_of_transactions_are_told_and_leave_them_usable() {
+async fn a_transaction_at_its_limit_is_told_so_and_is_not_committed_in_part() {
     let setup = Setup::stomp(|options| {
         options.transactions_max = 2;
         options.transaction_actions_max = 3;
@@ -265,9 +265,15 @@ async fn the_limits_of_transactions_are_told_and_leave_them_usable() {
         header(&error, "message").as_deref(),
         Some("Transaction too large")
     );
-    peer.ask("COMMIT\ntransaction:a").await;
-    peer.ask("COMMIT\ntransaction:b").await;
-    assert_eq!(broker.depth("t").expect("there").ready, 3);
+    // Without what was refused they would not be whole.
+    for name in ["a", "b"] {
+        let error = peer.refused(&format!("COMMIT\ntransaction:{name}")).await;
+        assert_eq!(
+            header(&error, "message").as_deref(),
+            Some("Transaction aborted")
+        );
+    }
+    assert_eq!(broker.depth("t").expect("there").ready, 0);
     peer.ask("BEGIN\ntransaction:c").await;
     peer.ask("ABORT\ntransaction:c").await;
     peer.is_open().await;

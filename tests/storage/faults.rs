@@ -36,13 +36,12 @@ fn script() -> Vec<Step> {
                     count: 2,
                 },
             ];
-            if d % 3 == 0 {
-                Step::Wait
-            } else {
-                Step::Unit {
+            match d % 5 {
+                0 => Step::Together(ops.into_iter().map(|op| vec![op]).collect()),
+                _ => Step::Unit {
                     keep: d % 7 == 0,
                     ops,
-                }
+                },
             }
         })
         .collect()
@@ -57,8 +56,9 @@ fn run(fail_at: u64, panic: bool) -> (World, bool) {
     let before = world.faults.operations();
     for step in script() {
         world.step(&step);
+        // So that every run has the same commits, however busy the machine is.
+        world.step(&Step::Wait);
     }
-    world.step(&Step::Wait);
     let reached = world.faults.operations() - before >= fail_at;
     (world, reached)
 }
@@ -67,23 +67,23 @@ fn run(fail_at: u64, panic: bool) -> (World, bool) {
 fn whichever_operation_fails_everything_that_was_durable_is_there() {
     let mut failed = 0;
     for fail_at in 1.. {
-        let mut reached = false;
+        let mut any_reached = false;
         // With everything that was written, with nothing that was not synced, and something in between.
-        for surviving in [0, 1, 3, usize::MAX] {
-            let mut world;
-            (world, reached) = run(fail_at, false);
+        for surviving in [0, 2, usize::MAX] {
+            let (mut world, reached) = run(fail_at, false);
+            any_reached |= reached;
             world.crash_and_check(surviving);
             // And the log goes on from there.
             script().iter().take(9).for_each(|step| world.step(step));
             world.step(&Step::Wait);
             world.crash_and_check(0);
         }
-        if !reached {
+        if !any_reached {
             break;
         }
         failed = fail_at;
     }
-    assert!(failed > 60, "only {failed} operations could fail");
+    assert!(failed > 150, "only {failed} operations could fail");
 }
 
 #[test]

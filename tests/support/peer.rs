@@ -84,8 +84,8 @@ impl Peer {
         connected
     }
 
-    /// The next frame on the wire; none at the end of the connection.
-    async fn read(&mut self) -> Option<Frame> {
+    /// The next frame on the wire; none at the end of the connection, however it ended.
+    pub(crate) async fn read(&mut self) -> Option<Frame> {
         loop {
             let decoded = self.decoder.decode(&mut self.buffer);
             if let Some(frame) = decoded.expect("the broker speaks STOMP") {

@@ -233,6 +233,12 @@ impl StompSession {
             Ok(Next::Leave) => Err(Closing),
             Err(error) => {
                 self.flush(turn, output)?;
+                if frame.command == Command::Send
+                    && let Some(client) = &mut self.client
+                    && let Some(name) = frame.headers.get("transaction")
+                {
+                    client.transactions.fail(&name);
+                }
                 self.fail(&error, receipt.as_deref(), output)
             }
         }
@@ -578,7 +584,7 @@ impl Session for StompSession {
                     exclusive: Vec::new(),
                     plans: Plans::default(),
                     ledger: Ledger::default(),
-                    transactions: Transactions::new(limits),
+                    transactions: Transactions::new(limits, Arc::clone(&self.broker.core().memory)),
                     batch: Batch::default(),
                     publishes: false,
                     encoder: Encoder::default(),
@@ -700,7 +706,16 @@ impl Session for StompSession {
     }
 
     fn wants_input(&mut self, now: Instant, room: bool) -> bool {
-        if self.held_by.as_ref().is_some_and(|queue| !queue.is_full()) {
+        // Asked again, and registered again, with each look: others may have filled the room by now of which
+        // this connection was told.
+        if let Some(queue) = self.held_by.take_if(|queue| queue.is_full()) {
+            let outbox = Arc::clone(&self.outbox);
+            let held = self.turn(|_, turn| {
+                let local = queue.as_local();
+                local.is_some_and(|local| local.hold(turn, &outbox))
+            });
+            self.held_by = held.then_some(queue);
+        } else {
             self.held_by = None;
         }
         // Only who has published is held back: whoever logs in and subscribes makes room. And not for the

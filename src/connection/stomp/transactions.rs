@@ -1,6 +1,7 @@
 //! BEGIN, COMMIT and ABORT: what a transaction gathers, within limits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,6 +10,7 @@ use super::reply::StompError;
 use super::settle::{Settle, not_found};
 use super::unsettled::Ledger;
 use crate::engine::delivery::Outcome;
+use crate::engine::memory::Memory;
 use crate::engine::transaction::Transaction;
 
 /// An open transaction.
@@ -20,6 +22,8 @@ pub(super) struct Open {
     claims: Vec<(Vec<u64>, Outcome)>,
     /// Receipts of its SENDs: due when it is committed.
     receipts: Vec<Bytes>,
+    /// A SEND in it was refused: it can no longer be committed whole.
+    failed: bool,
     actions: usize,
 }
 
@@ -37,6 +41,14 @@ pub(super) struct Transactions {
     limits: TransactionLimits,
     open: HashMap<Bytes, Open>,
     bytes: usize,
+    /// Where the bytes of open transactions are accounted.
+    memory: Arc<Memory>,
+}
+
+impl Drop for Transactions {
+    fn drop(&mut self) {
+        self.memory.release(self.bytes as u64);
+    }
 }
 
 fn unknown(name: &[u8]) -> StompError {
@@ -49,11 +61,12 @@ fn unknown(name: &[u8]) -> StompError {
 }
 
 impl Transactions {
-    pub(super) fn new(limits: TransactionLimits) -> Self {
+    pub(super) fn new(limits: TransactionLimits, memory: Arc<Memory>) -> Self {
         Self {
             limits,
             open: HashMap::new(),
             bytes: 0,
+            memory,
         }
     }
 
@@ -107,6 +120,7 @@ impl Transactions {
             ));
         }
         self.bytes = total;
+        self.memory.charge(bytes as u64);
         open.actions += 1;
         open.bytes += bytes;
         Ok(open)
@@ -129,6 +143,14 @@ impl Transactions {
         });
         open.receipts.extend(receipt);
         Ok(())
+    }
+
+    /// A SEND of this transaction was refused: the rest must not be committed without it. Nothing if none of
+    /// that name is open.
+    pub(super) fn fail(&mut self, name: &[u8]) {
+        if let Some(open) = self.open.get_mut(name) {
+            open.failed = true;
+        }
     }
 
     /// An ACK or NACK with `transaction`: the deliveries are claimed for it until it ends.
@@ -158,6 +180,7 @@ impl Transactions {
     fn take(&mut self, name: &[u8]) -> Result<Open, StompError> {
         let open = self.open.remove(name).ok_or_else(|| unknown(name))?;
         self.bytes -= open.bytes;
+        self.memory.release(open.bytes as u64);
         Ok(open)
     }
 
@@ -175,13 +198,23 @@ impl Transactions {
     /// COMMIT: the engine's transaction, the deliveries it settles, and the receipts it owes.
     ///
     /// # Errors
-    /// If none of that name is open.
+    /// If none of that name is open, or a SEND of it was refused: then it is aborted.
     pub(super) fn commit(
         &mut self,
         name: &[u8],
         ledger: &mut Ledger,
     ) -> Result<(Transaction, Vec<u64>, Vec<Bytes>), StompError> {
         let open = self.take(name)?;
+        if open.failed {
+            for (claimed, _) in &open.claims {
+                ledger.release(claimed);
+            }
+            return Err(StompError::new(
+                "Transaction aborted",
+                "transaction_aborted",
+                "a SEND of this transaction was refused (its ERROR says why), so nothing of it was carried out: BEGIN it again\n",
+            ));
+        }
         let mut transaction = Transaction::default();
         for send in open.sends {
             transaction.send(send.message, send.mandatory);
@@ -190,11 +223,7 @@ impl Transactions {
         for (numbers, outcome) in open.claims {
             for number in &numbers {
                 if let Some(unsettled) = ledger.claimed(*number) {
-                    transaction.settle(
-                        std::sync::Arc::clone(&unsettled.queue),
-                        unsettled.token,
-                        outcome,
-                    );
+                    transaction.settle(Arc::clone(&unsettled.queue), unsettled.token, outcome);
                 }
             }
             settled.extend(numbers);
