@@ -354,3 +354,6 @@ impl std::fmt::Debug for Broker {
         f.debug_struct("Broker").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

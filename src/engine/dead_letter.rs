@@ -107,42 +107,4 @@ pub(super) fn forward(turn: &mut Turn<'_>, letter: Letter) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::name::{ExchangeName, RoutingKey};
-
-    fn row(queue: &'static str, reason: DeathReason) -> Death {
-        let address = Address {
-            exchange: ExchangeName::parse("").unwrap(),
-            routing_key: RoutingKey::parse(queue).unwrap(),
-        };
-        Death {
-            queue: queue.into(),
-            reason,
-            count: 1,
-            time_s: 0,
-            address,
-            original_expiration_ms: None,
-        }
-    }
-
-    #[test]
-    fn a_circle_without_a_reject_ends_and_one_with_a_reject_goes_on() {
-        let history = |rows| Deaths { rows, first: None };
-        let expired = history(vec![
-            row("b", DeathReason::Expired),
-            row("a", DeathReason::Expired),
-        ]);
-        assert!(is_cycle(&expired, b"a"));
-        assert!(is_cycle(&expired, b"b"));
-        assert!(!is_cycle(&expired, b"c"));
-        let rejected = history(vec![
-            row("b", DeathReason::Rejected),
-            row("a", DeathReason::Expired),
-        ]);
-        assert!(
-            !is_cycle(&rejected, b"a"),
-            "somebody decided to send it round again"
-        );
-    }
-}
+mod tests;

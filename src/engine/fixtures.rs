@@ -24,7 +24,7 @@ use super::queue::{
 };
 use super::turn::Turn;
 use super::vhost::{Mismatch, Vhost};
-use crate::storage::{Journal, JournalOptions, MemoryStore, Waiter};
+use crate::storage::{Journal, JournalOptions, MemoryStore, Store, Waiter};
 
 /// When the tests' clocks begin, wall clock, in ms.
 pub(super) const START_MS: u64 = 1_000_000;
@@ -184,6 +184,20 @@ impl TestConsumer {
     pub(super) fn take_ids(&self) -> Vec<u64> {
         ids(&self.take())
     }
+
+    /// Waits for so many deliveries.
+    pub(super) async fn receive(&self, count: usize) -> Vec<Delivery> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            self.outbox.rearm();
+            let taken = self.take();
+            if taken.is_empty() {
+                self.outbox.woken().await;
+            }
+            received.extend(taken);
+        }
+        received
+    }
 }
 
 /// A broker with one vhost on a store in memory. Dropping it is a crash.
@@ -224,8 +238,11 @@ impl TestBroker {
 
     /// A broker with what the store holds. No other may be running on it.
     pub(super) fn on(store: &MemoryStore) -> Self {
-        let (journal, recovered) =
-            Journal::open(Box::new(store.clone()), JournalOptions::default()).unwrap();
+        Self::over(Box::new(store.clone()))
+    }
+
+    pub(super) fn over(store: Box<dyn Store>) -> Self {
+        let (journal, recovered) = Journal::open(store, JournalOptions::default()).unwrap();
         assert!(recovered.losses.is_empty());
         let memory = Arc::new(Memory::new(MemoryLimit::Bytes(1 << 30)));
         let root = VhostName::root();
@@ -289,6 +306,19 @@ impl TestBroker {
         receiver.recv().unwrap();
         assert!(self.broker.core().journal.durable() >= commit);
         true
+    }
+
+    /// Waits until everything done so far is on disk.
+    pub(super) fn catch_up(&self) {
+        let (sender, receiver) = mpsc::channel();
+        let latch: Arc<dyn Waiter> = Arc::new(Latch(sender));
+        self.turn(|turn| turn.barrier(&latch));
+        receiver.recv().unwrap();
+    }
+
+    /// Commits written to the store so far.
+    pub(super) fn commits(&self) -> u64 {
+        self.broker.core().journal.stats().commits
     }
 
     /// Bytes that messages are charged with.

@@ -160,3 +160,6 @@ fn routes<'l>(
         })
         .routes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::delivery::{Outcome, Token};
 use super::error::EngineError;
 use super::message::Message;
-use super::queue::{Durability, Queue};
+use super::queue::Queue;
 use super::turn::Turn;
 use super::vhost::Vhost;
 use crate::storage::QueueId;
@@ -125,9 +125,7 @@ impl Transaction {
             };
             queues.push(local);
         }
-        let lasts = queues
-            .iter()
-            .any(|queue| queue.spec().durability == Durability::Durable);
+        let lasts = queues.iter().any(|queue| queue.spec().lasts());
         if lasts {
             turn.open_unit();
         }
@@ -156,3 +154,6 @@ impl Transaction {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,12 @@ use super::clock::Now;
 use super::dead_letter::{self, Letter};
 use super::definition::Definition;
 use super::outbox::Outbox;
-use super::queue::LocalQueue;
+use super::queue::{LocalQueue, Queue};
 use crate::storage::{CommitNumber, QueueId, Seq, Unit, Waiter};
+
+/// Moves that a message which died may cause on average, with all its copies, in one turn. Dead-letter
+/// exchanges that fan out to queues which fan out again multiply a message faster than any circle.
+const CASCADE_MAX: usize = 1_000;
 
 /// A turn: the caller's view of now, its unit of the log, and what is left to do when locks are free.
 ///
@@ -26,6 +30,9 @@ pub struct Turn<'a> {
     lasts: bool,
     wakes: Vec<Arc<Outbox>>,
     letters: VecDeque<Letter>,
+    /// Moves of dead letters that may still follow from those that died first-hand.
+    moves_left: usize,
+    forwarding: bool,
     unused: Vec<Arc<LocalQueue>>,
 }
 
@@ -39,6 +46,8 @@ impl<'a> Turn<'a> {
             lasts: false,
             wakes: Vec::new(),
             letters: VecDeque::new(),
+            moves_left: 0,
+            forwarding: false,
             unused: Vec::new(),
         }
     }
@@ -85,6 +94,9 @@ impl<'a> Turn<'a> {
 
     /// Moves a message on at the end of the turn.
     pub(super) fn dead_letter(&mut self, letter: Letter) {
+        if !self.forwarding {
+            self.moves_left = self.moves_left.saturating_add(CASCADE_MAX);
+        }
         self.letters.push_back(letter);
     }
 
@@ -119,11 +131,21 @@ impl<'a> Turn<'a> {
     /// Moves dead letters until none is left, and deletes what nobody uses any more.
     ///
     /// A cascade runs from the list, never recursively, and always ends: a message that would come
-    /// back to a queue it already died in is dropped unless a consumer rejected it on the way.
+    /// back to a queue it already died in is dropped unless a consumer rejected it on the way. What a
+    /// cascade has left after [`CASCADE_MAX`] moves is dropped too.
     pub fn settle_accounts(&mut self) {
         loop {
             if let Some(letter) = self.letters.pop_front() {
+                let Some(left) = self.moves_left.checked_sub(1) else {
+                    let dropped = self.letters.len() + 1;
+                    tracing::warn!(queue = %letter.queue.name(), dropped, "dead letters dropped: each of them multiplies on its way");
+                    self.letters.clear();
+                    continue;
+                };
+                self.moves_left = left;
+                self.forwarding = true;
                 dead_letter::forward(self, letter);
+                self.forwarding = false;
             } else if let Some(queue) = self.unused.pop() {
                 if let Some(vhost) = queue.vhost() {
                     vhost.delete_unused(self, &queue);

@@ -193,3 +193,6 @@ impl std::fmt::Debug for Vhost {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

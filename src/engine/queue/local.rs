@@ -46,6 +46,14 @@ pub struct QueueSpec {
     pub arguments: Arguments,
 }
 
+impl QueueSpec {
+    /// Whether the queue and its persistent messages outlive the broker's process. An exclusive queue
+    /// never does: it goes with its connection, whatever it was declared as.
+    pub fn lasts(&self) -> bool {
+        self.durability == Durability::Durable && self.exclusive.is_none()
+    }
+}
+
 /// A queue whose messages live in this process, and in its log if it is durable.
 ///
 /// Entered by whichever thread has work. Lock order: queues in ascending id, then (leaves) outbox and
@@ -161,7 +169,7 @@ impl LocalQueue {
         parsed: QueueArguments,
         now: Now,
     ) -> Arc<Self> {
-        let state = State::new(parsed.clone(), spec.durability == Durability::Durable, now);
+        let state = State::new(parsed.clone(), spec.lasts(), now);
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             id,
@@ -243,7 +251,7 @@ impl LocalQueue {
         turn: &mut Turn<'_>,
         change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R,
     ) -> R {
-        if self.spec.durability == Durability::Durable {
+        if self.spec.lasts() {
             turn.open_unit();
         }
         let _whole = Whole;
@@ -406,6 +414,11 @@ impl Locked<'_> {
         settlements: &[(Token, Outcome)],
         messages: &[Arc<Message>],
     ) -> Result<(), EngineError> {
+        if self.state.is_closed() {
+            // Deleted since: its messages are gone and its share of the sends is unroutable, as without
+            // a transaction.
+            return Ok(());
+        }
         if settlements
             .iter()
             .any(|(token, _)| !self.state.is_outstanding(*token))
@@ -415,16 +428,12 @@ impl Locked<'_> {
         if !messages.is_empty() {
             self.queue.in_service()?;
         }
-        match self.state.admit(messages) {
-            // A queue deleted since the route was looked up: its share is unroutable, as on any publish.
-            Ok(()) | Err(Refusal::Gone) => Ok(()),
-            Err(refusal) => {
-                let largest = messages.iter().max_by_key(|message| message.size());
-                Err(largest.map_or(EngineError::NotOutstanding, |message| {
-                    self.queue.refused(refusal, message)
-                }))
-            }
-        }
+        self.state.admit(messages).map_err(|refusal| {
+            let largest = messages.iter().max_by_key(|message| message.size());
+            largest.map_or(EngineError::NotOutstanding, |message| {
+                self.queue.refused(refusal, message)
+            })
+        })
     }
 
     /// Carries out the transaction's part in this queue; sends wait for `commit`.
@@ -435,6 +444,9 @@ impl Locked<'_> {
         messages: Vec<Arc<Message>>,
         commit: Option<CommitNumber>,
     ) {
+        if self.state.is_closed() {
+            return;
+        }
         let _whole = Whole;
         let now = turn.now;
         let mut fx = OnTurn {
@@ -447,9 +459,7 @@ impl Locked<'_> {
             let settled = self.state.settle(now, *token, *outcome, &mut fx);
             debug_assert_eq!(settled, Ok(()), "checked under the same lock");
         }
-        if !self.state.is_closed() {
-            self.state.reserve(commit, messages, &mut fx);
-        }
+        self.state.reserve(commit, messages, &mut fx);
         self.state.dispatch(now, &mut fx);
         self.state.flush(&mut fx);
         fx.close();

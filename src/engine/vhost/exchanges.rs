@@ -171,8 +171,7 @@ impl Vhost {
         if known {
             return Ok(());
         }
-        let lasts = source.spec().durability == Durability::Durable
-            && queue.spec().durability == Durability::Durable;
+        let lasts = source.spec().durability == Durability::Durable && queue.spec().lasts();
         let record = lasts.then(|| self.core.next_binding.fetch_add(1, Ordering::Relaxed));
         source.bind(&binding, queue)?;
         if let Some(id) = record {
@@ -235,10 +234,12 @@ impl Vhost {
         turn.open_unit();
         let mut topology = self.topology.lock();
         let source = self.exchange(exchange)?;
+        let mut unbound = false;
         if let Some(bound) = topology.get_mut(&queue.id()) {
             bound.retain(|bound| {
                 let goes = bound.exchange == *exchange && chosen(&bound.binding);
                 if goes {
+                    unbound = true;
                     source.unbind(&bound.binding, queue);
                     if let Some(record) = bound.record {
                         turn.undefine(definition::binding_key(record));
@@ -247,8 +248,10 @@ impl Vhost {
                 !goes
             });
         }
-        self.routes_changed();
-        self.delete_exchange_if_unused(turn, exchange);
+        if unbound {
+            self.routes_changed();
+            self.delete_exchange_if_unused(turn, exchange);
+        }
         drop(topology);
         Ok(())
     }

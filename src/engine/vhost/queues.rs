@@ -9,7 +9,7 @@ use crate::engine::definition::{self, Definition};
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::name::{ExchangeName, QueueName};
 use crate::engine::principal::Principal;
-use crate::engine::queue::{Durability, LocalQueue, Queue, QueueArguments, QueueSpec};
+use crate::engine::queue::{LocalQueue, Queue, QueueArguments, QueueSpec};
 use crate::engine::turn::Turn;
 use crate::storage::QueueId;
 
@@ -101,7 +101,7 @@ impl Vhost {
             return self.redeclared(turn, who, queue, spec, mismatch);
         }
         let id = self.core.next_queue_id();
-        if spec.durability == Durability::Durable {
+        if spec.lasts() {
             turn.define(
                 definition::queue_key(id),
                 &Definition::Queue {
@@ -224,7 +224,7 @@ impl Vhost {
         self.routes_changed();
         let ready = queue.depth().ready;
         queue.close(turn);
-        if queue.spec().durability == Durability::Durable {
+        if queue.spec().lasts() {
             turn.undefine(definition::queue_key(queue.id()));
             turn.forget(queue.id());
         }
