@@ -25,6 +25,8 @@ pub mod principal;
 pub mod promise;
 pub mod publisher;
 pub mod queue;
+#[cfg(test)]
+mod races;
 pub mod route;
 mod timers;
 pub mod transaction;
