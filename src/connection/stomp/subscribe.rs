@@ -256,6 +256,18 @@ impl LoggedIn {
         turn: &mut Turn<'_>,
         wish: &Wish,
     ) -> Result<(Arc<LocalQueue>, bool), StompError> {
+        let shared = matches!(
+            wish.destination,
+            Destination::Queue(_) | Destination::ExistingQueue(_)
+        );
+        if shared && wish.filter.is_some() {
+            // Ignored, it would bring messages that were not asked for.
+            return Err(StompError::new(
+                "Invalid header",
+                "invalid_header",
+                "header 'filter-tags' is for subscriptions to /topic and /exchange: a queue gives each message to one of its consumers, whatever its tags\n",
+            ));
+        }
         match &wish.destination {
             Destination::Queue(name) => {
                 let private = wish.durable == Some(false);
