@@ -63,7 +63,7 @@ impl Race {
             let upto = (next + 1 + next % 17).min(MESSAGES);
             let drafts: Vec<Draft> = (next..upto)
                 .map(|n| Draft {
-                    persistent: n % 3 > 0,
+                    persistent: !n.is_multiple_of(3),
                     ..Draft::new(publisher * MESSAGES + n).to("a")
                 })
                 .collect();
@@ -89,7 +89,7 @@ impl Race {
         let client = self.client(a, acknowledging(1), 2_000);
         while let Some(taken) = client.receive() {
             let nth = self.turns.fetch_add(1, Ordering::Relaxed);
-            if returns && nth % 5 == 0 {
+            if returns && nth.is_multiple_of(5) {
                 let back = Outcome::Requeue {
                     counted: true,
                     delay_ms: 0,
@@ -104,7 +104,7 @@ impl Race {
                     ..Draft::new(meta.id.0).to("b")
                 }
             });
-            if nth % 3 == 0 {
+            if nth.is_multiple_of(3) {
                 let drafts: Vec<Draft> = moved.collect();
                 client.done(&taken);
                 self.mill.publish(&drafts);
@@ -134,7 +134,8 @@ impl Race {
             if all {
                 self.over.cancel();
             }
-            if self.turns.fetch_add(1, Ordering::Relaxed) % 7 == 0 {
+            let nth = self.turns.fetch_add(1, Ordering::Relaxed);
+            if nth.is_multiple_of(7) {
                 client = client.come_again();
             }
         }
