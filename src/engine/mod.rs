@@ -32,3 +32,4 @@ mod timers;
 pub mod transaction;
 pub mod turn;
 pub mod vhost;
+mod whole;

@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+/// Longest wait for connections to tell their clients about a failure.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Longest wait for connections to end after their sockets were taken from them.
 const AFTER_ABORT: Duration = Duration::from_secs(1);
 
@@ -106,7 +109,8 @@ impl Shutdown {
     }
 
     /// Ends all connections, the tasks of `connections`, in order: no new ones, tell the others, wait up to
-    /// `drain_timeout` (not at all after a failure: what they wait for will not come), drop the rest.
+    /// `drain_timeout` (after a failure only a second, for the farewell: what they wait for will not come), drop the
+    /// rest.
     ///
     /// Returns the reason that stands at the end, which may be a failure on the way.
     pub async fn drain(&self, connections: &TaskTracker, drain_timeout: Duration) -> Reason {
@@ -119,6 +123,7 @@ impl Shutdown {
             let _ = reason
                 .wait_for(|reason| matches!(reason, Some(Reason::Failure(_))))
                 .await;
+            tokio::time::sleep(FAREWELL).await;
         };
         tokio::select! {
             () = connections.wait() => {}
@@ -210,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_ends_the_wait() {
+    async fn a_failure_shortens_the_wait_to_a_farewell() {
         let shutdown = Shutdown::new();
         let tasks = TaskTracker::new();
         let abort = shutdown.abort();
@@ -224,6 +229,6 @@ mod tests {
         let start = Instant::now();
         let reason = shutdown.drain(&tasks, Duration::from_secs(10)).await;
         assert_eq!(reason, Reason::Failure("cannot sync".to_owned()));
-        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        assert_eq!(start.elapsed(), Duration::from_secs(1) + FAREWELL);
     }
 }

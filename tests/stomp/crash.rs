@@ -25,6 +25,8 @@ const PUBLISHERS: u32 = 3;
 const WINDOW: usize = 32;
 /// Messages that a round offers to the transactions.
 const OFFERED: u32 = 60;
+/// Transactions that a life leaves open; a connection may have 16.
+const LEFT_OPEN_MAX: u32 = 8;
 /// Every so many messages one is too large for one block of the log.
 const LARGE_EVERY: u32 = 40;
 
@@ -185,6 +187,7 @@ async fn transact(mut peer: Peer, lives: u32, round: Arc<Round>) {
         "SUBSCRIBE\nid:s\ndestination:/queue/offers\nack:client-individual\nprefetch-count:100",
     )
     .await;
+    let mut left_open = 0;
     while let Some(frame) = peer.read().await {
         if frame.command == Command::Receipt {
             let id = header(&frame, "receipt-id").expect("named");
@@ -220,7 +223,9 @@ async fn transact(mut peer: Peer, lives: u32, round: Arc<Round>) {
                 .expect("sent")
                 .ack_sent = true;
             frames += &format!("COMMIT\ntransaction:{offer}\nreceipt:commit {offer}\n\n\0");
-        } else if offer.is_multiple_of(2) {
+        } else if offer.is_multiple_of(2) && left_open < LEFT_OPEN_MAX {
+            left_open += 1;
+        } else {
             frames += &format!("ABORT\ntransaction:{offer}\n\n\0");
         }
         peer.write(frames).await;

@@ -16,6 +16,8 @@ mod acks;
 mod crash;
 mod dead_letters;
 mod destinations;
+mod faults;
+mod hostile;
 mod login;
 mod messages;
 mod queues;

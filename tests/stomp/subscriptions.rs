@@ -297,6 +297,14 @@ async fn a_filter_that_cannot_be_is_refused() {
             "{filter}"
         );
     }
+    let error = peer
+        .refused("SUBSCRIBE\nid:q\ndestination:/queue/a\nfilter-tags:red")
+        .await;
+    assert_eq!(
+        header(&error, "code").as_deref(),
+        Some("invalid_header"),
+        "the consumers of a queue share its messages, whatever their tags"
+    );
     peer.is_open().await;
 }
 

@@ -2,7 +2,9 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `session` | one connection: dispatches frames, gathers a batch, answers |
+//! | `session` | one connection: dispatches frames, answers, and paces its client |
+//! | `client` | what a logged-in client has and holds |
+//! | `batch` | what is gathered before the engine is turned to |
 //! | `options` | what the configuration decides |
 //! | `login` | CONNECT: who, and to which vhost |
 //! | `destination` | the names of places, parsed and written |
@@ -16,6 +18,8 @@
 //! | `deliver` | MESSAGE: from delivery to bytes |
 //! | `reply` | every ERROR, and whether it closes |
 
+mod batch;
+mod client;
 mod deliver;
 mod destination;
 mod login;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use millpond_protocol::stomp::{Frame, Version, put_header};
 
+use super::client::LoggedIn;
 use super::destination::{Destination, routing_key};
 use super::queue_headers::{flag, is_queue_argument, number, queue_arguments};
 use super::reply::{StompError, from_engine};
-use super::session::LoggedIn;
 use crate::engine::access::Tag;
 use crate::engine::error::EngineError;
 use crate::engine::filter::check_tags;

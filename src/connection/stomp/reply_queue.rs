@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::client::LoggedIn;
 use super::deliver;
 use super::destination::Destination;
 use super::reply::{StompError, from_engine};
-use super::session::LoggedIn;
 use super::subscription::{AckMode, Subscription, SubscriptionKey};
 use crate::engine::arguments::Arguments;
 use crate::engine::name::QueueName;

@@ -1,100 +1,32 @@
 //! One STOMP connection: takes frames, gathers what can be done in one turn, and answers.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use millpond_protocol::stomp::{
-    Command, Event, Fault, Frame, Machine, Version, put_command, put_fault, put_header,
+    Command, Event, Fault, Frame, Machine, put_command, put_fault, put_header,
 };
 use tokio::time::Instant;
 
-use super::deliver::{Encoder, Handle, size_hint};
+use super::batch::Sent;
+use super::client::{self, LoggedIn};
+use super::deliver::size_hint;
 use super::login::{self, PendingLogin};
 use super::options::StompOptions;
-use super::publish::{Plans, Send};
+use super::publish::Send;
 use super::reply::{self, StompError, from_engine, refused_send};
-use super::settle::{Settlements, not_found};
-use super::subscription::{AckMode, Subscriptions};
-use super::transactions::{TransactionLimits, Transactions};
-use super::unsettled::Ledger;
+use super::settle::not_found;
 use crate::connection::output::Output;
 use crate::connection::peer::Peer;
 use crate::connection::session::{Flow, LoginOutcome, Session, Woken};
 use crate::engine::broker::Broker;
-use crate::engine::delivery::{ConsumerTag, Delivery, Outcome};
+use crate::engine::delivery::ConsumerTag;
 use crate::engine::error::EngineError;
 use crate::engine::outbox::{Item, Outbox};
-use crate::engine::principal::Principal;
 use crate::engine::promise::Promises;
-use crate::engine::publisher::Publisher;
-use crate::engine::queue::{Fate, LocalQueue, Owner, PublishBatch, Queue};
+use crate::engine::queue::{Fate, Owner, Queue};
 use crate::engine::turn::Turn;
-use crate::engine::vhost::Vhost;
 use crate::storage::{Seq, Waiter};
-
-/// A word of 16 letters and digits that nobody can guess.
-pub(super) fn random_word() -> String {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    format!("{:016x}", u64::from_be_bytes(bytes))
-}
-
-/// What a logged-in client has.
-#[derive(Debug)]
-pub(super) struct LoggedIn {
-    pub(super) broker: Arc<Broker>,
-    pub(super) options: Arc<StompOptions>,
-    pub(super) principal: Principal,
-    pub(super) vhost: Arc<Vhost>,
-    pub(super) version: Version,
-    pub(super) session: String,
-    pub(super) client_id: Option<Bytes>,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) subscriptions: Subscriptions,
-    pub(super) reply_queues: HashMap<Bytes, Arc<LocalQueue>>,
-    /// Exclusive queues this connection made.
-    pub(super) exclusive: Vec<Arc<LocalQueue>>,
-    pub(super) plans: Plans,
-    ledger: Ledger,
-    transactions: Transactions,
-    publisher: Publisher,
-    batch: Batch,
-    /// Whether it ever sent a message.
-    publishes: bool,
-    encoder: Encoder,
-    /// Deliveries under auto-ack that are encoded and not wholly written, in that order.
-    unwritten: VecDeque<Unwritten>,
-    auto_prefix: Bytes,
-    auto_number: u64,
-    /// Scratch space for what is taken from the outbox.
-    taken: Vec<Item>,
-}
-
-/// A delivery under auto-ack on its way to the socket.
-#[derive(Debug)]
-struct Unwritten {
-    /// Where its frame ends, in bytes sent since the connection began.
-    end: u64,
-    queue: Arc<LocalQueue>,
-    delivery: Delivery,
-}
-
-/// What one turn is going to do: SENDs and ACKs in a row are carried out together.
-#[derive(Debug, Default)]
-struct Batch {
-    messages: PublishBatch,
-    sends: Vec<Sent>,
-    settlements: Settlements,
-    /// Receipts of ACKs, NACKs and everything else that was carried out.
-    receipts: Vec<Bytes>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    receipt: Option<Bytes>,
-    mandatory: bool,
-}
 
 /// One STOMP connection.
 pub struct StompSession {
@@ -370,7 +302,7 @@ impl StompSession {
             return Ok(());
         };
         let batch = &mut client.batch;
-        if batch.sends.is_empty() && batch.settlements.is_empty() && batch.receipts.is_empty() {
+        if batch.is_empty() {
             return Ok(());
         }
         // Settlements first: what they free may be the room that a message behind them needs.
@@ -459,84 +391,6 @@ fn transaction(frame: &Frame) -> Result<std::borrow::Cow<'_, [u8]>, StompError> 
     })
 }
 
-impl LoggedIn {
-    /// COMMIT: returns the receipts of its SENDs.
-    fn commit(&mut self, turn: &mut Turn<'_>, name: &[u8]) -> Result<Vec<Bytes>, StompError> {
-        let (transaction, settled, receipts) = self.transactions.commit(name, &mut self.ledger)?;
-        match transaction.commit(turn, &self.vhost) {
-            Ok(()) => {
-                self.ledger.forget(&settled);
-                Ok(receipts)
-            }
-            Err(error) => {
-                self.ledger.release(&settled);
-                Err(from_engine(&error))
-            }
-        }
-    }
-
-    fn deliver(&mut self, delivery: Delivery, output: &mut Output) {
-        let Some(subscription) = self.subscriptions.get(delivery.tag) else {
-            return;
-        };
-        let handle = match delivery.token {
-            Some(token) => {
-                let cumulative = subscription.ack == AckMode::Client;
-                let queue: Arc<dyn Queue> = Arc::clone(&subscription.queue) as Arc<dyn Queue>;
-                Handle {
-                    prefix: self.session.as_bytes(),
-                    number: self.ledger.push(queue, token, cumulative),
-                }
-            }
-            None => {
-                self.auto_number += 1;
-                Handle {
-                    prefix: &self.auto_prefix,
-                    number: self.auto_number,
-                }
-            }
-        };
-        self.encoder
-            .put_message(output, self.version, &subscription.head, &handle, &delivery);
-        if delivery.token.is_none() {
-            let queue = Arc::clone(&subscription.queue);
-            self.unwritten.push_back(Unwritten {
-                end: output.end(),
-                queue,
-                delivery,
-            });
-        }
-    }
-
-    /// Takes out what ends at or before `end`, for the queues it came from.
-    fn take_unwritten(
-        &mut self,
-        end: u64,
-        chosen: impl Fn(&Delivery) -> bool,
-    ) -> Vec<(Arc<LocalQueue>, Vec<Delivery>)> {
-        let mut queues: Vec<(Arc<LocalQueue>, Vec<Delivery>)> = Vec::new();
-        let count = self
-            .unwritten
-            .partition_point(|unwritten| unwritten.end <= end);
-        for Unwritten {
-            queue, delivery, ..
-        } in self.unwritten.drain(..count)
-        {
-            if !chosen(&delivery) {
-                continue;
-            }
-            match queues
-                .iter_mut()
-                .rfind(|(known, _)| known.id() == queue.id())
-            {
-                Some((_, deliveries)) => deliveries.push(delivery),
-                None => queues.push((queue, vec![delivery])),
-            }
-        }
-        queues
-    }
-}
-
 impl Session for StompSession {
     fn on_received(&mut self, now: Instant) {
         self.machine.bytes_received(now.into_std());
@@ -556,42 +410,22 @@ impl Session for StompSession {
         };
         match entered {
             Ok((principal, vhost)) => {
-                let session = random_word();
+                // The answer says which version holds from here on, and the client's session.
+                let session = client::random_word();
                 self.machine.logged_in(
                     now.into_std(),
                     output.buffer(),
                     &format!("session-{session}"),
                 );
-                tracing::info!(client = %self.peer.remote, user = principal.user.name(), vhost = %vhost.name(), version = self.machine.version().as_str(), "logged in");
-                let limits = TransactionLimits {
-                    open: self.options.transactions_max,
-                    actions: self.options.transaction_actions_max,
-                    bytes: self.options.transaction_bytes_max,
-                };
-                self.client = Some(LoggedIn {
-                    broker: Arc::clone(&self.broker),
-                    options: Arc::clone(&self.options),
-                    principal,
-                    publisher: Publisher::new(Arc::clone(&vhost)),
-                    vhost,
-                    version: self.machine.version(),
-                    auto_prefix: Bytes::from(format!("{session}-auto")),
+                let version = self.machine.version();
+                tracing::info!(client = %self.peer.remote, user = principal.user.name(), vhost = %vhost.name(), version = version.as_str(), "logged in");
+                self.client = Some(LoggedIn::new(
+                    (&self.broker, &self.options, &self.outbox),
+                    (principal, vhost),
+                    version,
                     session,
-                    client_id: pending.client_id,
-                    outbox: Arc::clone(&self.outbox),
-                    subscriptions: Subscriptions::default(),
-                    reply_queues: HashMap::new(),
-                    exclusive: Vec::new(),
-                    plans: Plans::default(),
-                    ledger: Ledger::default(),
-                    transactions: Transactions::new(limits, Arc::clone(&self.broker.core().memory)),
-                    batch: Batch::default(),
-                    publishes: false,
-                    encoder: Encoder::default(),
-                    unwritten: VecDeque::new(),
-                    auto_number: 0,
-                    taken: Vec::new(),
-                });
+                    pending.client_id,
+                ));
                 Flow::Continue
             }
             Err(error) => {
@@ -793,43 +627,5 @@ impl StompSession {
             &[("subscription", &name)],
         );
         error.closes(self.options.errors)
-    }
-}
-
-impl LoggedIn {
-    /// The connection is gone: consumers leave, and what they hold goes back to its queues.
-    fn close(&mut self, turn: &mut Turn<'_>, counted: bool) {
-        let mut unwritten = self.take_unwritten(u64::MAX, |_| true);
-        for delivery in unwritten.iter_mut().flat_map(|(_, deliveries)| deliveries) {
-            // Encoded, and perhaps a part of it or all is with the client.
-            delivery.redelivered = true;
-        }
-        let ended: Vec<_> = self.subscriptions.drain().collect();
-        for (_, subscription) in &ended {
-            // First all of them leave, so that nothing given back comes round again.
-            subscription.queue.cancel(turn, subscription.consumer);
-        }
-        for (tag, subscription) in &ended {
-            self.end(turn, *tag, subscription);
-        }
-        for (queue, deliveries) in unwritten {
-            queue.put_back(turn, deliveries);
-        }
-        let mut settlements = Settlements::default();
-        for unsettled in self.ledger.drain() {
-            settlements.push(
-                unsettled,
-                Outcome::Requeue {
-                    counted,
-                    delay_ms: 0,
-                },
-            );
-        }
-        for (queue, settlements) in settlements.drain() {
-            queue.settle(turn, &settlements);
-        }
-        for queue in self.exclusive.drain(..) {
-            self.vhost.delete_exclusive(turn, &queue);
-        }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use millpond_protocol::stomp::{Command, Frame, Version};
 
+use super::client::LoggedIn;
 use super::queue_headers::{flag, number};
 use super::reply::StompError;
-use super::session::LoggedIn;
 use super::unsettled::Unsettled;
 use crate::engine::delivery::{Outcome, Token};
 use crate::engine::queue::Queue;

@@ -6,12 +6,12 @@ use blake2::{Blake2s256, Digest};
 use bytes::Bytes;
 use millpond_protocol::stomp::{Frame, Headers};
 
+use super::client::LoggedIn;
 use super::deliver;
 use super::destination::{Destination, binding_key};
 use super::publish::missing_destination;
 use super::queue_headers::{flag, number, queue_arguments};
 use super::reply::{StompError, from_engine};
-use super::session::LoggedIn;
 use super::subscription::{AckMode, Subscription, SubscriptionKey};
 use crate::engine::arguments::Arguments;
 use crate::engine::binding::Binding;
@@ -162,7 +162,7 @@ impl LoggedIn {
 
     /// A queue name nobody can guess.
     pub(super) fn generated_name(&mut self, prefix: &'static str) -> QueueName {
-        let name = format!("{prefix}{}", super::session::random_word());
+        let name = format!("{prefix}{}", super::client::random_word());
         QueueName::parse(name).expect("a prefix and a word are a short name")
     }
 
@@ -256,6 +256,18 @@ impl LoggedIn {
         turn: &mut Turn<'_>,
         wish: &Wish,
     ) -> Result<(Arc<LocalQueue>, bool), StompError> {
+        let shared = matches!(
+            wish.destination,
+            Destination::Queue(_) | Destination::ExistingQueue(_)
+        );
+        if shared && wish.filter.is_some() {
+            // Ignored, it would bring messages that were not asked for.
+            return Err(StompError::new(
+                "Invalid header",
+                "invalid_header",
+                "header 'filter-tags' is for subscriptions to /topic and /exchange: a queue gives each message to one of its consumers, whatever its tags\n",
+            ));
+        }
         match &wish.destination {
             Destination::Queue(name) => {
                 let private = wish.durable == Some(false);

@@ -18,6 +18,7 @@ use crate::engine::name::{QueueName, VhostName};
 use crate::engine::outbox::Outbox;
 use crate::engine::turn::Turn;
 use crate::engine::vhost::Vhost;
+use crate::engine::whole::Whole;
 use crate::storage::{CommitNumber, QueueId, RecoveredQueue, Seq};
 
 /// Whether a queue and its persistent messages outlive the broker's process.
@@ -75,18 +76,6 @@ pub struct LocalQueue {
 pub(in crate::engine) struct Locked<'q> {
     queue: &'q LocalQueue,
     state: MutexGuard<'q, State>,
-}
-
-/// A change of a queue happens wholly or the process ends: a panic half-way would leave a queue, its log
-/// and its consumers in disagreement, and recovery puts that right.
-struct Whole;
-
-impl Drop for Whole {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 /// Effects of one entry into the queue, carried out on the turn.

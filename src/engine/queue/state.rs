@@ -204,6 +204,14 @@ impl State {
         fx: &mut impl Effects,
     ) -> Result<(), Refusal> {
         self.admissible(message)?;
+        // Past its time, not at it: with a ttl of 0 a message is for whoever waits for it now.
+        if self
+            .expiry_ms(message)
+            .is_some_and(|expiry| expiry < now.wall_ms)
+        {
+            fx.dead(Arc::clone(message), DeathReason::Expired);
+            return Ok(());
+        }
         if self.ready.is_empty()
             && self.reserved.is_empty()
             && let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox))

@@ -10,6 +10,7 @@ use super::Vhost;
 use crate::engine::broker::Core;
 use crate::engine::queue::Queue;
 use crate::engine::turn::Turn;
+use crate::engine::whole::Whole;
 use crate::storage::{CommitNumber, Waiter};
 
 /// A commit, and the queues in which it has sends.
@@ -70,6 +71,7 @@ pub(super) async fn keep(vhost: Weak<Vhost>, core: Arc<Core>) {
 
 /// Does all that is due now; returns when the next thing is.
 fn round(vhost: &Vhost, core: &Arc<Core>) -> Option<tokio::time::Instant> {
+    let _whole = Whole;
     let durable = core.journal.durable();
     for queue in vhost.reveals.take(durable) {
         if let Some(local) = queue.as_local() {

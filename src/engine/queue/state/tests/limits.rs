@@ -71,6 +71,16 @@ fn a_ttl_of_zero_means_at_once_or_never() {
 }
 
 #[test]
+fn a_message_past_its_time_is_not_for_a_waiting_consumer_either() {
+    let mut bench = Bench::plain();
+    let client = bench.subscribe(automatic(1));
+    bench.publish(&Draft::new(1).expires(START_MS - 1)).unwrap();
+    assert_eq!(bench.fx.take_dead(), [(1, DeathReason::Expired)]);
+    assert!(client.take_ids().is_empty());
+    bench.assert_empty();
+}
+
+#[test]
 fn an_expired_message_is_not_delivered_to_whoever_comes_later() {
     let mut bench = Bench::plain();
     bench
