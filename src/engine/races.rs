@@ -63,7 +63,7 @@ impl Race {
             let upto = (next + 1 + next % 17).min(MESSAGES);
             let drafts: Vec<Draft> = (next..upto)
                 .map(|n| Draft {
-                    persistent: n % 3 > 0,
+                    persistent: !n.is_multiple_of(3),
                     ..Draft::new(publisher * MESSAGES + n).to("a")
                 })
                 .collect();
@@ -84,11 +84,12 @@ impl Race {
         }
     }
 
-    /// Moves messages from `a` to `b`, in transactions; now and then some go back first.
+    /// Moves messages from `a` to `b`, in transactions and without; now and then some go back first.
     fn relay(&self, a: &Arc<LocalQueue>, returns: bool) {
         let client = self.client(a, acknowledging(1), 2_000);
         while let Some(taken) = client.receive() {
-            if returns && self.turns.fetch_add(1, Ordering::Relaxed) % 5 == 0 {
+            let nth = self.turns.fetch_add(1, Ordering::Relaxed);
+            if returns && nth.is_multiple_of(5) {
                 let back = Outcome::Requeue {
                     counted: true,
                     delay_ms: 0,
@@ -96,13 +97,21 @@ impl Race {
                 self.mill.settle(a, &taken, back);
                 continue;
             }
-            let mut transaction = Transaction::default();
-            for delivery in &taken {
+            let moved = taken.iter().map(|delivery| {
                 let meta = delivery.message.meta();
-                let draft = Draft {
+                Draft {
                     persistent: meta.persistent,
                     ..Draft::new(meta.id.0).to("b")
-                };
+                }
+            });
+            if nth.is_multiple_of(3) {
+                let drafts: Vec<Draft> = moved.collect();
+                client.done(&taken);
+                self.mill.publish(&drafts);
+                continue;
+            }
+            let mut transaction = Transaction::default();
+            for (draft, delivery) in moved.zip(&taken) {
                 transaction.send(draft.build(), true);
                 let queue: Arc<dyn Queue> = Arc::clone(a) as Arc<dyn Queue>;
                 transaction.settle(queue, delivery.token.unwrap(), Outcome::Ack);
@@ -125,7 +134,8 @@ impl Race {
             if all {
                 self.over.cancel();
             }
-            if self.turns.fetch_add(1, Ordering::Relaxed) % 7 == 0 {
+            let nth = self.turns.fetch_add(1, Ordering::Relaxed);
+            if nth.is_multiple_of(7) {
                 client = client.come_again();
             }
         }
