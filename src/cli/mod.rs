@@ -5,6 +5,7 @@
 mod check_config;
 mod client;
 mod consume;
+mod disk_watch;
 mod logging;
 mod publish;
 mod serve;

@@ -2,10 +2,8 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use millpond_protocol::stomp::{ErrorFrame, Version, put_error};
@@ -14,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::{Failure, logging, wiring};
+use super::{Failure, disk_watch, logging, wiring};
 use crate::config::{self, Config, ListenOn, Sources};
 use crate::connection::stomp::{StompOptions, StompSession};
 use crate::connection::{self, BufferPool, DriverOptions, Peer, Stop};
@@ -33,8 +31,6 @@ use crate::storage;
 
 /// Read buffers of 64 KiB that are kept for the next connection that has something to say.
 const READ_BUFFERS: usize = 256;
-/// How often the free disk space is looked at.
-const LOOK_AT_DISK_EVERY: Duration = Duration::from_secs(1);
 
 const STOMP: Purpose = Purpose {
     name: "stomp",
@@ -191,63 +187,12 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
         failing.request(Reason::Failure(error.to_string()))
     }));
     broker.start();
-    tokio::spawn(watch_disk(
+    tokio::spawn(disk_watch::run(
         Arc::clone(&broker),
         config.storage.data_dir.clone(),
         config.disk.clone(),
     ));
     Ok(broker)
-}
-
-/// Looks at the free disk space now and then: below the limit publishers are refused, consumers go on.
-async fn watch_disk(broker: Arc<Broker>, directory: PathBuf, disk: config::Disk) {
-    let watch = Arc::new((
-        broker,
-        directory.clone(),
-        storage::Reserve::new(&directory, disk.reserve),
-    ));
-    loop {
-        let watch = Arc::clone(&watch);
-        let limit = disk.free_limit;
-        // The file system may take its time, and the reserve is many bytes to write.
-        let look =
-            tokio::task::spawn_blocking(move || look_at_disk(&watch.0, &watch.1, &watch.2, limit));
-        if look.await.is_err() {
-            return;
-        }
-        tokio::time::sleep(LOOK_AT_DISK_EVERY).await;
-    }
-}
-
-fn look_at_disk(broker: &Broker, directory: &Path, reserve: &storage::Reserve, limit: u64) {
-    let available = storage::available_bytes(directory);
-    let low = match &available {
-        Ok(available) => *available < limit,
-        Err(error) => {
-            warn!(%error, "cannot tell how much disk space is free");
-            false
-        }
-    };
-    if low != broker.core().is_disk_low() {
-        broker.core().set_disk_low(low);
-        let available = available.unwrap_or_default();
-        if low {
-            error!(
-                available,
-                limit, "disk space is low: publishers are refused until there is room"
-            );
-        } else {
-            info!(available, limit, "there is disk space again");
-        }
-    }
-    let kept = if low {
-        reserve.release()
-    } else {
-        reserve.fill()
-    };
-    if let Err(error) = kept {
-        warn!(%error, "the disk reserve could not be changed");
-    }
 }
 
 /// Writes what is pending, and syncs: what was promised is on disk when this returns.
