@@ -1,6 +1,6 @@
 //! Where frames can go and come from.
 
-use crate::support::broker::TestBroker;
+use crate::support::broker::{Setup, TestBroker};
 use crate::support::peer::{body, header};
 
 #[tokio::test]
@@ -299,4 +299,25 @@ async fn one_large_body_reaches_every_subscriber_of_a_topic() {
             message.body.len()
         );
     }
+}
+
+#[tokio::test]
+async fn another_exchange_may_stand_behind_topics() {
+    let broker = Setup::stomp(|options| {
+        options.default_topic_exchange =
+            millpond::engine::name::ExchangeName::from_static("amq.direct");
+    })
+    .start()
+    .await;
+    let mut peer = broker.client().await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/topic/k").await;
+    peer.ask("SEND\ndestination:/exchange/amq.topic/k\n\nnot there")
+        .await;
+    peer.ask("SEND\ndestination:/topic/k\n\nthere").await;
+    let message = peer.message().await;
+    assert_eq!(body(&message), "there");
+    assert_eq!(
+        header(&message, "destination").as_deref(),
+        Some("/exchange/amq.direct/k")
+    );
 }

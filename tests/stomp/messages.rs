@@ -292,3 +292,39 @@ async fn a_user_id_must_be_the_senders_own_unless_it_may_impersonate() {
     assert_eq!(header(&error, "message").as_deref(), Some("access_refused"));
     assert_eq!(broker.depth("ids").expect("made").ready, 2);
 }
+
+#[tokio::test]
+async fn whether_messages_of_queues_last_by_default_can_be_configured() {
+    let broker = Setup::stomp(|options| options.default_persistent = false)
+        .start()
+        .await;
+    let mut peer = broker.client().await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/default")
+        .await;
+    for (asked, shown) in [("", None), ("persistent:true\n", Some("true"))] {
+        peer.tell(&format!("SEND\ndestination:/queue/default\n{asked}\nx"))
+            .await;
+        assert_eq!(
+            header(&peer.message().await, "persistent").as_deref(),
+            shown,
+            "{asked}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn version_1_0_knows_no_escapes_and_trims_what_stands_before_a_value() {
+    let broker = TestBroker::start().await;
+    let mut old = broker.login("accept-version:1.0").await;
+    old.ask("SUBSCRIBE\nid: s\ndestination: /topic/old").await;
+    let mut new = broker.client().await;
+    new.ask("SUBSCRIBE\nid:s\ndestination:/topic/old").await;
+    new.tell("SEND\ndestination:/topic/old\nmine:a\\cb\\nc\n\nx")
+        .await;
+    for (peer, value) in [(&mut old, "a:b"), (&mut new, "a:b\nc")] {
+        let message = peer.message().await;
+        assert_eq!(header(&message, "subscription").as_deref(), Some("s"));
+        let shown = header(&message, "mine").expect("there");
+        assert!(shown.starts_with(value), "{shown:?}");
+    }
+}

@@ -477,3 +477,58 @@ async fn a_queue_that_nobody_uses_expires() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert!(broker.depth("idle").is_none());
 }
+
+#[tokio::test]
+async fn a_quorum_queue_gives_up_a_message_that_came_back_twenty_times() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    send(&mut peer, "quorum", "x-queue-type:quorum\n", "x").await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/quorum\nx-queue-type:quorum\nack:client")
+        .await;
+    for returns in 0..=20 {
+        let message = peer.message().await;
+        let count = (returns > 0).then(|| returns.to_string());
+        assert_eq!(header(&message, "x-delivery-count"), count);
+        peer.settle("NACK", &message, "").await;
+    }
+    let depth = broker.depth("quorum").expect("there");
+    assert_eq!((depth.ready, depth.unacked), (0, 0));
+}
+
+#[tokio::test]
+async fn the_active_consumer_of_a_single_one_is_that_of_the_highest_priority() {
+    let broker = TestBroker::start().await;
+    let mut sender = broker.client().await;
+    send(&mut sender, "ranks", "x-single-active-consumer:true\n", "0").await;
+    let mut low = consumer(&broker, "ranks", "").await;
+    assert_eq!(low.text().await, "0");
+    let mut high = consumer(&broker, "ranks", "x-priority:5").await;
+    send(&mut sender, "ranks", "", "1").await;
+    assert_eq!(high.text().await, "1");
+    low.is_open().await;
+}
+
+#[tokio::test]
+async fn how_much_a_subscription_may_hold_by_default_can_be_configured() {
+    let broker = Setup::stomp(|options| options.default_prefetch = 2)
+        .start()
+        .await;
+    let mut peer = broker.client().await;
+    for at in 0..5 {
+        send(&mut peer, "window", "", &at.to_string()).await;
+    }
+    for (headers, held) in [
+        ("", 2),
+        ("prefetch-count:3", 3),
+        ("activemq.prefetchSize:4", 4),
+    ] {
+        let mut consumer = consumer(&broker, "window", &format!("ack:client\n{headers}")).await;
+        consumer.texts(held).await;
+        assert_eq!(
+            broker.depth("window").expect("there").unacked,
+            held,
+            "{headers}"
+        );
+        consumer.leave().await;
+    }
+}

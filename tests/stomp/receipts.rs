@@ -2,7 +2,7 @@
 
 use millpond_protocol::stomp::Command;
 
-use crate::support::broker::TestBroker;
+use crate::support::broker::{Setup, TestBroker};
 use crate::support::peer::{body, header};
 
 #[tokio::test]
@@ -226,4 +226,63 @@ async fn an_unknown_command_is_quoted() {
     assert_eq!(header(&error, "message").as_deref(), Some("Bad command"));
     assert_eq!(body(&error), "Could not interpret command \"WRONG\"\n");
     peer.is_open().await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_still_gets_every_answer() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.connect().await;
+    peer.write("CONNECT\naccept-version:1.2\n\n\0").await;
+    let frames: String = (0..100)
+        .map(|at| format!("SEND\ndestination:/queue/half\nreceipt:{at}\n\n{at}\0"))
+        .collect();
+    peer.write(frames).await;
+    peer.finish_writing().await;
+    let frames = peer.end().await;
+    assert_eq!(frames[0].command, Command::Connected);
+    let ids: Vec<_> = frames[1..]
+        .iter()
+        .map(|frame| header(frame, "receipt-id"))
+        .collect();
+    assert_eq!(
+        ids,
+        (0..100).map(|at| Some(at.to_string())).collect::<Vec<_>>()
+    );
+    assert_eq!(broker.depth("half").expect("there").ready, 100);
+}
+
+#[tokio::test]
+async fn more_receipts_than_may_wait_all_come() {
+    let broker = Setup::stomp(|options| options.receipts_max = 3)
+        .start()
+        .await;
+    let mut peer = broker.client().await;
+    let frames: String = (0..500)
+        .map(|at| format!("SEND\ndestination:/queue/many\nreceipt:{at}\n\n{at}\0"))
+        .collect();
+    peer.write(frames).await;
+    for at in 0..500 {
+        peer.receipt(&at.to_string()).await;
+    }
+    peer.is_open().await;
+}
+
+#[tokio::test]
+async fn while_the_disk_is_nearly_full_publishers_are_refused_and_consumers_go_on() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    peer.ask("SEND\ndestination:/queue/low\n\nx").await;
+    broker.engine().core().set_disk_low(true);
+    let error = peer
+        .refused("SEND\ndestination:/queue/low\n\nrefused")
+        .await;
+    assert_eq!(header(&error, "code").as_deref(), Some("disk_low"));
+    assert!(body(&error).contains("disk.free_limit"), "{}", body(&error));
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/low\nack:client")
+        .await;
+    let message = peer.message().await;
+    peer.settle("ACK", &message, "").await;
+    broker.engine().core().set_disk_low(false);
+    peer.ask("SEND\ndestination:/queue/low\n\ntaken").await;
+    assert_eq!(peer.text().await, "taken");
 }

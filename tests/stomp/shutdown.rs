@@ -218,3 +218,40 @@ async fn a_crash_makes_everything_redelivered_and_keeps_what_was_counted() {
     }
     peer.is_open().await;
 }
+
+#[tokio::test]
+async fn every_queue_of_a_fan_out_has_its_copy_after_a_power_cut() {
+    let (store, faults) = FaultyStore::new(Box::new(MemoryStore::new()));
+    let broker = Setup::over(store).start().await;
+    let mut peer = broker.client().await;
+    for id in ["a", "b", "c"] {
+        peer.ask(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/fan\ndurable:true\nack:client-individual"
+        ))
+        .await;
+    }
+    peer.ask("SEND\ndestination:/topic/fan\npersistent:true\n\nfor all")
+        .await;
+    for _ in 0..3 {
+        let message = peer.message().await;
+        // One of them is done with it.
+        if header(&message, "subscription").as_deref() == Some("b") {
+            peer.settle("ACK", &message, "").await;
+        }
+    }
+    let broker = Setup::over(faults.after_power_cut(0)).start().await;
+    let mut peer = broker.client().await;
+    for id in ["a", "b", "c"] {
+        peer.ask(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:/topic/fan\ndurable:true\nack:client-individual"
+        ))
+        .await;
+    }
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        left.push(header(&peer.message().await, "subscription").expect("by id"));
+    }
+    left.sort();
+    assert_eq!(left, ["a", "c"]);
+    peer.is_open().await;
+}

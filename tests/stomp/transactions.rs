@@ -317,3 +317,38 @@ async fn a_transaction_over_several_queues_appears_in_all_of_them() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_nack_in_a_transaction_takes_effect_with_its_commit() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    peer.ask("SEND\ndestination:/queue/t\n\nx").await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/t\nack:client")
+        .await;
+    let message = peer.message().await;
+    peer.ask("BEGIN\ntransaction:t").await;
+    peer.settle("NACK", &message, "transaction:t\n").await;
+    peer.is_open().await;
+    peer.ask("COMMIT\ntransaction:t").await;
+    let again = peer.message().await;
+    assert_eq!(header(&again, "redelivered").as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn what_is_sent_right_behind_a_commit_does_not_overtake_it() {
+    let broker = TestBroker::start().await;
+    let mut peer = broker.client().await;
+    peer.ask("SUBSCRIBE\nid:s\ndestination:/queue/t").await;
+    let mut frames = String::new();
+    let mut expected = Vec::new();
+    for round in 0..50 {
+        frames += &format!(
+            "BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/t\ntransaction:t\n\nin {round}\0"
+        );
+        frames +=
+            &format!("COMMIT\ntransaction:t\n\n\0SEND\ndestination:/queue/t\n\nbehind {round}\0");
+        expected.extend([format!("in {round}"), format!("behind {round}")]);
+    }
+    peer.write(frames).await;
+    assert_eq!(peer.texts(100).await, expected);
+}

@@ -230,6 +230,11 @@ impl Peer {
         self.end().await;
     }
 
+    /// Closes this side only, as a program at the end of its input does.
+    pub(crate) async fn finish_writing(&mut self) {
+        self.stream.shutdown().await.expect("open until now");
+    }
+
     /// Everything that comes until the broker closes.
     pub(crate) async fn end(&mut self) -> Vec<Frame> {
         let mut frames: Vec<Frame> = self.stash.drain(..).collect();
