@@ -120,6 +120,7 @@ def heart_beats():
         raise AssertionError(f"no heart-beats agreed: {session.connected.headers['heart-beat']}")
     for _ in range(3):
         session.beats.get(timeout=10)
+    # A whole interval of silence on our side but for the beats: that is what is checked.
     time.sleep(1)
     session.subscribe(queue("heart_beats"))
     session.send(queue("heart_beats"), "still here")
