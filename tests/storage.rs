@@ -21,3 +21,7 @@ mod faults;
 mod format;
 #[path = "storage/journal.rs"]
 mod journal;
+#[path = "storage/reading.rs"]
+mod reading;
+#[path = "storage/sparse.rs"]
+mod sparse;

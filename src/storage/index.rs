@@ -11,7 +11,7 @@ use super::cut::Stored;
 use super::effect::{Effect, StoredBlock};
 use super::frame::{Placement, Run};
 use super::queue_index::QueueIndex;
-use super::{LogIndex, QueueId, Seq};
+use super::{LogIndex, QueueId, Seq, VALUE_SIZE_MAX};
 
 /// A block that something still needs, or that waits for its removal.
 #[derive(Debug)]
@@ -43,6 +43,24 @@ fn count(runs: &[Run]) -> u32 {
     u32::try_from(sum).unwrap_or(u32::MAX)
 }
 
+impl BlockIndex {
+    /// About how many octets of it live.
+    fn live_octets(&self) -> u64 {
+        u64::from(self.len) * u64::from(self.live) / u64::from(self.messages.max(1))
+    }
+
+    /// Whether it holds little that lives, and nothing that refers to other blocks.
+    fn is_sparse(&self) -> bool {
+        self.live > 0
+            && !self.runs.is_empty()
+            && self.placed.is_empty()
+            && self.live_octets() < SPARSE_OCTETS
+    }
+}
+
+/// Live octets below which a block is sparse: a quarter of a full one.
+const SPARSE_OCTETS: u64 = VALUE_SIZE_MAX as u64 / 4;
+
 /// What changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
@@ -72,6 +90,8 @@ pub(super) struct Index {
     /// Blocks nothing needs any more; they go with the next checkpoint.
     dead: BTreeSet<BlockId>,
     dead_bytes: u64,
+    /// Blocks that hold little: they may be written anew, several in one.
+    sparse: BTreeSet<BlockId>,
     bytes: u64,
     definitions: BTreeSet<Vec<u8>>,
     dirty: Dirty,
@@ -147,7 +167,7 @@ impl Index {
                 placement.blocks().for_each(|piece| self.add_live(piece, 1));
             }
         }
-        self.note_if_dead(id);
+        self.note(id);
     }
 
     /// Adds a queue that a checkpoint knew.
@@ -189,6 +209,7 @@ impl Index {
                 self.dead_bytes -= u64::from(block.len);
             }
         }
+        self.note(id);
     }
 
     fn drop_live(&mut self, id: BlockId, count: u64) {
@@ -196,15 +217,21 @@ impl Index {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             block.live = block.live.saturating_sub(count);
         }
-        self.note_if_dead(id);
+        self.note(id);
     }
 
-    fn note_if_dead(&mut self, id: BlockId) {
-        if let Some(block) = self.blocks.get(&id)
-            && block.live == 0
-            && self.dead.insert(id)
-        {
+    /// Notes what became of a block whose live messages have changed.
+    fn note(&mut self, id: BlockId) {
+        let Some(block) = self.blocks.get(&id) else {
+            return;
+        };
+        if block.live == 0 && self.dead.insert(id) {
             self.dead_bytes += u64::from(block.len);
+        }
+        if block.is_sparse() {
+            self.sparse.insert(id);
+        } else {
+            self.sparse.remove(&id);
         }
     }
 
@@ -364,6 +391,26 @@ impl Index {
     /// Blocks nothing needs any more.
     pub(super) fn dead(&self) -> impl Iterator<Item = BlockId> {
         self.dead.iter().copied()
+    }
+
+    /// Sparse blocks of commits up to `upto`, in order, with about how many octets of each live.
+    pub(super) fn sparse(&self, upto: LogIndex) -> impl Iterator<Item = (BlockId, u64)> {
+        let part = u32::MAX;
+        let last = BlockId { commit: upto, part };
+        self.sparse.range(..=last).map(|&id| {
+            let octets = self.blocks.get(&id).map_or(0, BlockIndex::live_octets);
+            (id, octets)
+        })
+    }
+
+    /// Leaves a block as it is: it is not sparse until more of it is settled.
+    pub(super) fn leave(&mut self, id: BlockId) {
+        self.sparse.remove(&id);
+    }
+
+    /// How many live messages need a block.
+    pub(super) fn live_count(&self, id: BlockId) -> u32 {
+        self.blocks.get(&id).map_or(0, |block| block.live)
     }
 
     /// Lets go of the dead blocks, which the caller removes.
@@ -546,5 +593,60 @@ mod tests {
             parts,
             [(1, 1), (3, 4), (7, 9)].map(|(first, last)| (Seq(first), Seq(last)))
         );
+    }
+
+    #[test]
+    fn a_block_is_sparse_while_less_than_a_quarter_of_a_full_one_lives_in_it() {
+        let mut index = Index::default();
+        let mut full = block(0, &[run(1, 100)], &[]);
+        full.len = 64 * 1024;
+        let mut pieces = block(0, &[], &[]);
+        pieces.len = 64 * 1024;
+        apply(&mut index, 1, vec![full]);
+        apply(&mut index, 2, vec![block(0, &[run(101, 101)], &[])]);
+        apply(&mut index, 3, vec![pieces]);
+        let sparse = |index: &Index, upto| {
+            let sparse = index.sparse(LogIndex(upto));
+            sparse
+                .map(|(id, octets)| (id.commit.0, octets))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            sparse(&index, 9),
+            [(2, 100)],
+            "a tiny one is sparse at once"
+        );
+        index.settle(QUEUE, Seq(1), Seq(75));
+        assert_eq!(sparse(&index, 9).len(), 1);
+        index.settle(QUEUE, Seq(80), Seq(80));
+        assert_eq!(sparse(&index, 9), [(1, 15_728), (2, 100)]);
+        assert_eq!(sparse(&index, 1).len(), 1);
+        index.leave(id(1, 0));
+        assert_eq!(sparse(&index, 9).len(), 1);
+        index.settle(QUEUE, Seq(81), Seq(101));
+        assert_eq!(
+            sparse(&index, 9).len(),
+            1,
+            "what died is not sparse any more"
+        );
+        index.settle(QUEUE, Seq(1), Seq(101));
+        assert_eq!(sparse(&index, 9), []);
+    }
+
+    #[test]
+    fn messages_written_again_live_in_their_later_block_with_their_counts() {
+        let mut index = Index::default();
+        apply(&mut index, 1, vec![block(0, &[run(1, 9)], &[])]);
+        index.settle(QUEUE, Seq(2), Seq(8));
+        index.apply(Effect {
+            commit: LogIndex(2),
+            blocks: vec![block(0, &[run(1, 1), run(9, 9)], &[])],
+            returned: vec![(QUEUE, Seq(9), 3)],
+            ..Effect::default()
+        });
+        assert_eq!(live(&index), [(1, 1), (9, 9)]);
+        assert_eq!(index.dead().collect::<Vec<_>>(), [id(1, 0)]);
+        assert!(index.lives_in(QUEUE, Seq(9), id(2, 0)));
+        assert_eq!(index.queue(QUEUE).unwrap().returned().get(&9), Some(&3));
     }
 }

@@ -18,6 +18,7 @@
 //! | `effect`, `index`, `queue_index` | what a commit changes; which stored messages live, in which block |
 //! | `reader`, `cache`, `contents` | messages back from the disk, on the thread that reads or the caller's |
 //! | `meta`, `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
+//! | `housekeeping`, `rewrite`, `sweep` | between commits: merging sparse blocks, removing dead ones |
 //! | `recovery`, `replay` | from octets back to queues and definitions |
 //! | `loss`, `verify` | what cannot be read any more, and looking for it |
 //! | `memory`, `sled`, `faulty` | the stores |
@@ -36,6 +37,7 @@ mod effect;
 mod error;
 mod faulty;
 mod frame;
+mod housekeeping;
 mod index;
 mod journal;
 mod layout;
@@ -49,8 +51,10 @@ mod queue_index;
 mod reader;
 mod recovery;
 mod replay;
+mod rewrite;
 mod runs;
 mod sled;
+mod sweep;
 mod varint;
 mod verify;
 mod writer;
