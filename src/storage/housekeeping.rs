@@ -135,7 +135,6 @@ impl Writer {
                 break;
             }
         }
-        self.store.maintain()?;
         self.store.sync()
     }
 }

@@ -40,6 +40,8 @@ pub struct JournalOptions {
     pub verify: bool,
     /// Bytes of verified blocks that are kept in memory after they were read, because queues share them.
     pub read_cache_bytes: usize,
+    /// How long nobody must have written before a store that wants it is maintained ([`Store::maintain`]).
+    pub maintenance_delay: Duration,
     /// How often at most the marker file follows the log while there are commits.
     pub marker_interval: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for JournalOptions {
             rewrite_blocks: 16,
             verify: false,
             read_cache_bytes: 16 << 20,
+            maintenance_delay: Duration::from_secs(2),
             marker_interval: Duration::from_secs(1),
         }
     }
@@ -146,6 +149,11 @@ impl Shared {
     /// Whether there is work since the last call; for the writer.
     pub(super) fn take_work(&self) -> bool {
         self.work.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether there is work that nobody has taken yet; for the writer.
+    pub(super) fn has_work(&self) -> bool {
+        self.work.load(Ordering::Acquire)
     }
 
     /// Whether nothing more will become durable.

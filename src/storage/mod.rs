@@ -14,6 +14,7 @@
 //! | `cut` | what of a pending commit must reach the disk at all (pure) |
 //! | `layout`, `runs` | which block each message goes to (pure) |
 //! | `block`, `frame`, `varint` | the octets of a block (pure) |
+//! | `hash` | maps keyed by numbers of our own |
 //! | `writer`, `batch` | the thread that writes, syncs and wakes |
 //! | `effect`, `index`, `queue_index` | what a commit changes; which stored messages live, in which block |
 //! | `reader`, `cache`, `contents` | messages back from the disk, on the thread that reads or the caller's |
@@ -37,6 +38,7 @@ mod effect;
 mod error;
 mod faulty;
 mod frame;
+mod hash;
 mod housekeeping;
 mod index;
 mod journal;
@@ -173,7 +175,13 @@ pub trait Store: Send {
     /// Figures for the operator.
     fn stats(&self) -> StoreStats;
 
-    /// Housekeeping in a quiet moment, e.g. giving space back. Never changes the contents.
+    /// Whether [`Store::maintain`] is worth calling as soon as nobody has written for a while.
+    fn wants_maintenance(&self) -> bool {
+        false
+    }
+
+    /// Housekeeping in a quiet moment, e.g. giving space back. Never changes the contents. May take seconds,
+    /// in which readers wait too.
     ///
     /// # Errors
     /// As for [`Store::write`].

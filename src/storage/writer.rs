@@ -140,7 +140,7 @@ impl Writer {
             let closing = self.shared.must_close();
             if !self.shared.take_work() && !closing {
                 if !guarded("housekeeping", || self.housekeep())? {
-                    thread::park();
+                    self.rest()?;
                 }
                 continue;
             }
@@ -150,6 +150,23 @@ impl Writer {
                 return guarded("closing", || self.finish());
             }
         }
+    }
+
+    /// Sleeps until there is work; a store that wants to be maintained is, once nobody wrote for a while.
+    fn rest(&mut self) -> Result<(), StorageError> {
+        if !self.store.wants_maintenance() {
+            thread::park();
+            return Ok(());
+        }
+        let delay = self.options.maintenance_delay;
+        let from = Instant::now();
+        while !self.shared.has_work() {
+            let Some(left) = delay.checked_sub(from.elapsed()) else {
+                return guarded("maintaining the store", || self.store.maintain());
+            };
+            thread::park_timeout(left);
+        }
+        Ok(())
     }
 
     /// Lets a bigger commit gather, if that is wanted and many operations wait already.
