@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use millpond::storage::{
-    DirectoryOptions, Journal, Payload, QueueId, Seq, StorageError, Unit, Waiter, open_directory,
+    DirectoryOptions, Journal, Payload, QueueId, RecoveredQueue, Seq, StorageError, Unit, Waiter,
+    open_directory,
 };
 
 /// How many batches later a message is settled.
@@ -219,11 +220,7 @@ fn recovery(messages: u64, len: usize) -> Result<(), StorageError> {
     drop(journal);
     let from = Instant::now();
     let (journal, recovered) = open_directory(directory.path(), DirectoryOptions::default())?;
-    let found: usize = recovered
-        .queues
-        .values()
-        .map(|queue| queue.messages.len())
-        .sum();
+    let found: u64 = recovered.queues.values().map(RecoveredQueue::len).sum();
     println!("recovery of {found} x {len} B: {:.2?}", from.elapsed());
     journal.close()
 }

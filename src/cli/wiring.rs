@@ -28,6 +28,7 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             checkpoint_bytes: storage.checkpoint_bytes,
             checkpoint_commits: storage.checkpoint_commits,
             backlog_limit_bytes: storage.backlog_bytes,
+            verify: storage.verify_at_start,
             ..JournalOptions::default()
         },
         sled: SledOptions {

@@ -71,6 +71,9 @@ pub struct Storage {
     /// Bytes accepted and not yet on disk at which publishers stop being read. Default 64 MiB, 1 MiB to 16 GiB.
     #[serde(with = "memory_size")]
     pub backlog_bytes: usize,
+    /// Whether a start reads and verifies every message before it serves anything. It takes time in proportion to the
+    /// backlog; otherwise damage shows when the messages are read. Always on with `accept_data_loss`. Default false.
+    pub verify_at_start: bool,
     /// Starts although the data directory is older than what was confirmed from it, or empty although it was not:
     /// what is missing is lost for good. For one start after a restored backup. Default false.
     pub accept_data_loss: bool,
@@ -86,6 +89,7 @@ impl Default for Storage {
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
             backlog_bytes: 64 * MIB,
+            verify_at_start: false,
             accept_data_loss: false,
         }
     }

@@ -28,8 +28,8 @@ pub struct DirectoryOptions {
     pub journal: JournalOptions,
     /// The database's.
     pub sled: SledOptions,
-    /// Start even if the store holds less than was promised; what is known to be missing is listed in
-    /// [`Recovered::losses`].
+    /// Start even if the store holds less than was promised; what is missing is listed in
+    /// [`Recovered::losses`], for which every message is read and verified.
     pub accept_data_loss: bool,
 }
 
@@ -59,7 +59,10 @@ pub fn open_directory(
         create(path, &options.sled)?;
     }
     let database = open_existing(&store, &options.sled)?.hold(lock);
-    Journal::start(Box::new(database), options.journal, Some(marker))
+    let mut journal = options.journal;
+    // Who accepts a loss wants to know all of it, and to be rid of it.
+    journal.verify |= options.accept_data_loss;
+    Journal::start(Box::new(database), journal, Some(marker))
 }
 
 /// Creates a directory and its missing parents so that a power cut does not take their names back.

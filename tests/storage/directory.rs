@@ -72,13 +72,15 @@ fn a_new_directory_is_created_and_keeps_what_it_is_given() {
     journal.close().unwrap();
     let (journal, recovered) = open(&path).unwrap();
     assert!(recovered.clean);
-    assert!(held(&recovered, q(1)) == [(1, 0, b"one".to_vec()), (2, 0, filled(2, 1 << 20))]);
+    assert!(
+        held(&journal, &recovered, q(1)) == [(1, 0, b"one".to_vec()), (2, 0, filled(2, 1 << 20))]
+    );
     // Not closed this time.
     commit(&journal, |unit| unit.settle(q(1), s(1), s(1)));
     drop(journal);
-    let (_journal, recovered) = open(&path).unwrap();
+    let (journal, recovered) = open(&path).unwrap();
     assert!(!recovered.clean);
-    assert_eq!(seqs(&recovered, q(1)), [2]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [2]);
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn an_older_store_is_refused_and_an_accepted_loss_is_listed() {
     );
     assert!(refusal(directory.path()).contains("commit 6 was durable, the store ends at commit 3"));
     let (journal, recovered) = open_accepting_loss(directory.path());
-    assert_eq!(seqs(&recovered, q(1)), [1, 2, 3]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 2, 3]);
     let lost = |number| millpond::storage::LogIndex(number);
     assert_eq!(
         recovered.losses,
@@ -191,7 +193,7 @@ fn a_missing_or_damaged_marker_is_refused_unless_the_loss_is_accepted() {
     fs::remove_file(&marker).unwrap();
     assert!(refusal(directory.path()).contains("is missing"));
     let (journal, recovered) = open_accepting_loss(directory.path());
-    assert_eq!(seqs(&recovered, q(1)), [1, 2, 3]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 2, 3]);
     journal.close().unwrap();
     open(directory.path()).unwrap();
 }
