@@ -21,3 +21,9 @@ mod faults;
 mod format;
 #[path = "storage/journal.rs"]
 mod journal;
+#[path = "storage/maintenance.rs"]
+mod maintenance;
+#[path = "storage/reading.rs"]
+mod reading;
+#[path = "storage/sparse.rs"]
+mod sparse;

@@ -33,6 +33,7 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
         },
         sled: SledOptions {
             cache_bytes: storage.cache,
+            ..SledOptions::default()
         },
         accept_data_loss: storage.accept_data_loss,
     }
