@@ -10,7 +10,7 @@ use crate::connection::stomp::{ErrorMode, StompOptions};
 use crate::engine::access::{
     AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig,
 };
-use crate::engine::memory::MemoryLimit;
+use crate::engine::memory::{Memory, MemoryLimit};
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
 use crate::storage::{DirectoryOptions, JournalOptions, SledOptions};
@@ -37,12 +37,13 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
     }
 }
 
-/// The limit of accounted memory.
-pub(super) fn memory(config: &Config) -> MemoryLimit {
-    match config.memory.limit {
+/// The account of memory.
+pub(super) fn memory(config: &Config) -> Memory {
+    let limit = match config.memory.limit {
         config::MemoryLimit::Percent(percent) => MemoryLimit::Percent(percent),
         config::MemoryLimit::Bytes(bytes) => MemoryLimit::Bytes(bytes),
-    }
+    };
+    Memory::new(limit).paging_from(config.memory.page_from)
 }
 
 /// The vhosts declared; `/` if none is.

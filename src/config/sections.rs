@@ -103,19 +103,24 @@ pub enum StorageEngine {
     Sled,
 }
 
-/// `[memory]`: when publishers are stopped because memory runs short.
+/// `[memory]`: when waiting messages leave memory, and when publishers are stopped because it runs short.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Memory {
     /// Accounted memory at which publishers stop being read: a share of the machine's or control group's memory
     /// (1% to 95%) or a size (at least 16 MiB). Default 40%.
     pub limit: MemoryLimit,
+    /// Accounted memory from which on waiting messages are kept on disk alone, less and less of each queue in memory.
+    /// Default 64 MiB, 256 KiB to 1 TiB; at most a quarter of `limit` counts.
+    #[serde(with = "size")]
+    pub page_from: u64,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             limit: MemoryLimit::Percent(40),
+            page_from: 64 << 20,
         }
     }
 }
