@@ -39,12 +39,13 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
     }
 }
 
-/// The limit of accounted memory.
-pub(super) fn memory(config: &Config) -> MemoryLimit {
-    match config.memory.limit {
+/// The account of memory.
+pub(super) fn memory(config: &Config) -> Memory {
+    let limit = match config.memory.limit {
         config::MemoryLimit::Percent(percent) => MemoryLimit::Percent(percent),
         config::MemoryLimit::Bytes(bytes) => MemoryLimit::Bytes(bytes),
-    }
+    };
+    Memory::new(limit).paging_from(config.memory.page_from)
 }
 
 /// The vhosts declared; `/` if none is.
