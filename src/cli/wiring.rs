@@ -13,7 +13,7 @@ use crate::engine::access::{
 use crate::engine::memory::MemoryLimit;
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
-use crate::storage::{DirectoryOptions, JournalOptions, SledOptions};
+use crate::storage::{DirectoryOptions, EngineOptions, FjallOptions, JournalOptions, SledOptions};
 
 /// The least time a closing connection has to fetch what is owed to it.
 const CLOSE_TIMEOUT_MIN: Duration = Duration::from_secs(5);
@@ -29,10 +29,21 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             backlog_limit_bytes: storage.backlog_bytes,
             ..JournalOptions::default()
         },
-        sled: SledOptions {
-            cache_bytes: storage.cache,
-        },
+        engine: engine(storage),
         accept_data_loss: storage.accept_data_loss,
+    }
+}
+
+/// The engine and its options.
+fn engine(storage: &config::Storage) -> EngineOptions {
+    let cache_bytes = storage.cache;
+    match storage.engine {
+        config::StorageEngine::Sled => EngineOptions::Sled(SledOptions { cache_bytes }),
+        config::StorageEngine::Fjall => EngineOptions::Fjall(FjallOptions {
+            cache_bytes,
+            memtable_bytes: storage.fjall_memtable,
+            journals_bytes: storage.fjall_journals,
+        }),
     }
 }
 

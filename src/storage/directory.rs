@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use super::lock::DirectoryLock;
 use super::marker::{Marker, sync_directory};
 use super::meta::{self, Identity};
-use super::sled::{SledOptions, SledStore};
-use super::{Journal, JournalOptions, Recovered, StorageError, Store, disk, lock, marker};
+use super::{
+    EngineOptions, Journal, JournalOptions, Recovered, StorageError, Store, disk, lock, marker,
+};
 
 const STORE: &str = "store";
 const NEW_STORE: &str = "store.new";
@@ -26,8 +27,8 @@ const NEW_STORE: &str = "store.new";
 pub struct DirectoryOptions {
     /// The log's own options.
     pub journal: JournalOptions,
-    /// The database's.
-    pub sled: SledOptions,
+    /// The database, and its options.
+    pub engine: EngineOptions,
     /// Start even if the store holds less than was promised; what is known to be missing is listed in
     /// [`Recovered::losses`].
     pub accept_data_loss: bool,
@@ -56,10 +57,10 @@ pub fn open_directory(
             });
         }
         refuse_foreign(path)?;
-        create(path, &options.sled)?;
+        create(path, &options.engine)?;
     }
-    let database = open_existing(&store, &options.sled)?.hold(lock);
-    Journal::start(Box::new(database), options.journal, Some(marker))
+    let database = open_existing(&store, &options.engine, lock)?;
+    Journal::start(database, options.journal, Some(marker))
 }
 
 /// Creates a directory and its missing parents so that a power cut does not take their names back.
@@ -111,7 +112,7 @@ fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
 
 /// Creates a store with an identity. It gets its name only once it is whole, so that a directory of that
 /// name without an identity always means damage.
-fn create(path: &Path, options: &SledOptions) -> Result<(), StorageError> {
+fn create(path: &Path, options: &EngineOptions) -> Result<(), StorageError> {
     let (new, store) = (path.join(NEW_STORE), path.join(STORE));
     match fs::remove_dir_all(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -119,7 +120,7 @@ fn create(path: &Path, options: &SledOptions) -> Result<(), StorageError> {
         }
         _ => {}
     }
-    let mut database = SledStore::open(&new, options)?;
+    let mut database = options.open(&new, None)?;
     database.write(vec![meta::put_identity(Identity::random())])?;
     database.sync()?;
     drop(database);
@@ -128,23 +129,20 @@ fn create(path: &Path, options: &SledOptions) -> Result<(), StorageError> {
     sync_directory(path)
 }
 
-fn open_existing(store: &Path, options: &SledOptions) -> Result<SledStore, StorageError> {
-    let not_a_store = |reason: String| StorageError::NotAStore {
-        path: store.into(),
-        reason,
-    };
-    // sled would make a new database of whatever it finds.
-    for file in ["db", "conf"] {
-        if !store.join(file).is_file() {
-            return Err(not_a_store(format!("its file '{file}' is missing")));
-        }
-    }
-    let database = SledStore::open(store, options)?;
+/// Opens a store that must be there and have an identity.
+fn open_existing(
+    store: &Path,
+    options: &EngineOptions,
+    lock: DirectoryLock,
+) -> Result<Box<dyn Store>, StorageError> {
+    let database = options.open_existing(store, lock)?;
     if meta::read_identity(database.reader().as_ref())?.is_none() {
-        return Err(not_a_store(
-            "it opens, but has no identity: it lost everything, or was made by another program"
-                .into(),
-        ));
+        return Err(StorageError::NotAStore {
+            path: store.into(),
+            reason:
+                "it opens, but has no identity: it lost everything, or was made by another program"
+                    .into(),
+        });
     }
     Ok(database)
 }

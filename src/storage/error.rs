@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::engine::Engine;
+
 /// Why the store could not be opened, or stopped.
 ///
 /// Once a running [`Journal`](super::Journal) reports one it is poisoned: nothing more becomes durable in
@@ -31,6 +33,15 @@ pub enum StorageError {
         path: PathBuf,
         /// What is missing or strange.
         reason: String,
+    },
+    /// The store was made by another engine than the one configured.
+    OtherEngine {
+        /// The store.
+        path: PathBuf,
+        /// The engine that made it.
+        found: Engine,
+        /// The engine it was to be opened with.
+        configured: Engine,
     },
     /// The store is older than the promises already given, or empty: starting would lose messages.
     OlderThanMarker {
@@ -104,6 +115,15 @@ impl StorageError {
                 path: path.clone(),
                 reason: reason.clone(),
             },
+            Self::OtherEngine {
+                path,
+                found,
+                configured,
+            } => Self::OtherEngine {
+                path: path.clone(),
+                found: *found,
+                configured: *configured,
+            },
             Self::OlderThanMarker { path, reason } => Self::OlderThanMarker {
                 path: path.clone(),
                 reason: reason.clone(),
@@ -140,6 +160,15 @@ impl fmt::Display for StorageError {
             Self::NotAStore { path, reason } => write!(
                 f,
                 "{} is not a millpond store: {reason}. Nothing was changed; choose another --data-dir, or move the directory aside to start empty",
+                path.display()
+            ),
+            Self::OtherEngine {
+                path,
+                found,
+                configured,
+            } => write!(
+                f,
+                "the store in {} was made by {found}, and storage.engine says {configured}. Set storage.engine to {found}; or, to change over, run millpond export on it and millpond import into another --data-dir with {configured}",
                 path.display()
             ),
             Self::OlderThanMarker { path, reason } => write!(

@@ -18,7 +18,8 @@
 //! | `effect`, `index` | what a commit changes; which stored messages live, in which block |
 //! | `meta`, `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
 //! | `recovery`, `replay` | from octets back to queues and definitions, and what was lost |
-//! | `memory`, `sled`, `faulty` | the stores |
+//! | `memory`, `sled`, `fjall`, `faulty` | the stores |
+//! | `engine` | which embedded database keeps a store |
 //! | `directory`, `lock`, `marker`, `disk` | the data directory, and what guards it |
 
 mod batch;
@@ -29,8 +30,10 @@ mod cut;
 mod directory;
 mod disk;
 mod effect;
+mod engine;
 mod error;
 mod faulty;
+mod fjall;
 mod frame;
 mod index;
 mod journal;
@@ -56,8 +59,10 @@ use bytes::Bytes;
 pub use self::commit::Unit;
 pub use self::directory::{DirectoryOptions, open_directory};
 pub use self::disk::{Reserve, available_bytes};
+pub use self::engine::{Engine, EngineOptions};
 pub use self::error::StorageError;
 pub use self::faulty::{Faults, FaultyStore};
+pub use self::fjall::{FjallOptions, FjallStore};
 pub use self::journal::{Journal, JournalOptions, JournalStats};
 pub use self::memory::MemoryStore;
 pub use self::recovery::{Loss, Recovered, RecoveredMessage, RecoveredQueue};
