@@ -80,6 +80,14 @@ impl EngineOptions {
         }
     }
 
+    /// These options, if they are for the engine that made the store in `path`; else its defaults.
+    pub(super) fn for_store_in(&self, path: &Path) -> Self {
+        match Engine::found_in(path) {
+            Some(found) if found != self.engine() => found.into(),
+            _ => self.clone(),
+        }
+    }
+
     /// Opens the database in `path`, or creates it; it keeps `lock` until it is closed.
     ///
     /// # Errors

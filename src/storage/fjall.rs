@@ -31,7 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 
 use self::space::{Floor, Space};
 use super::lock::DirectoryLock;
@@ -268,8 +268,17 @@ impl StoreRead for FjallReader {
         if is_log(key) && key < self.floor.get().as_slice() {
             return Ok(None);
         }
-        let value = self.keyspaces.of(key).get(key).map_err(engine("reading"))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        match self.keyspaces.of(key).get(key) {
+            Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
+            // The log's own lists tell that it must be there, so one damaged block does not hide all others.
+            Err(fjall::Error::Storage(error))
+                if is_log(key) && !matches!(error, LsmError::Io(_)) =>
+            {
+                tracing::error!(%error, "a block of the log cannot be read");
+                Ok(None)
+            }
+            Err(error) => Err(engine("reading")(error)),
+        }
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
@@ -310,13 +319,20 @@ fn scan_keyspace(
 }
 
 fn engine(doing: &'static str) -> impl FnOnce(fjall::Error) -> StorageError {
-    move |error| StorageError::Engine {
-        doing,
-        reason: match error {
-            fjall::Error::Io(error) => error.to_string(),
+    move |error| {
+        let reason = match error {
+            fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
+                error.to_string()
+            }
             fjall::Error::Poisoned => "one of its threads failed".into(),
+            error @ (fjall::Error::JournalRecovery(_) | fjall::Error::Storage(_)) => {
+                return StorageError::Corrupt {
+                    what: format!("{doing}: {error}"),
+                };
+            }
             error => error.to_string(),
-        },
+        };
+        StorageError::Engine { doing, reason }
     }
 }
 
@@ -334,5 +350,71 @@ fn open_when_released(path: &Path, options: &FjallOptions) -> Result<Database, S
             Err(fjall::Error::Locked) if from.elapsed() < RELEASE_WAIT => {}
             opened => return opened.map_err(engine("opening the database")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn open(path: &Path) -> FjallStore {
+        FjallStore::open(path, &FjallOptions::default()).unwrap()
+    }
+
+    fn put(number: u32, len: usize) -> Change {
+        let key = [[block::KEY_SPACE].as_slice(), &number.to_be_bytes()].concat();
+        Change::Put(key, vec![7; len])
+    }
+
+    #[test]
+    fn rule_1_a_sync_brings_what_was_written_into_the_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        let holds = || {
+            let image = fs::read(directory.path().join("0.jnl")).unwrap();
+            image
+                .windows(19)
+                .any(|octets| octets == b"find me on the disk")
+        };
+        let change = Change::Put(b"k".to_vec(), b"find me on the disk".to_vec());
+        store.write(vec![change]).unwrap();
+        assert!(!holds(), "writing alone promises nothing");
+        store.sync().unwrap();
+        assert!(holds());
+        assert_eq!(store.stats().syncs, 1);
+    }
+
+    #[test]
+    fn rule_4_a_thread_that_failed_is_an_error_of_the_next_writes_and_never_a_wait_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FjallOptions {
+            memtable_bytes: 1 << 20,
+            ..FjallOptions::default()
+        };
+        let mut store = FjallStore::open(directory.path(), &options).unwrap();
+        for keyspace in fs::read_dir(directory.path().join("keyspaces")).unwrap() {
+            fs::remove_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
+        }
+        let error = (0..10_000).find_map(|number| store.write(vec![put(number, 60_000)]).err());
+        let said = error.expect("nothing can be written out").to_string();
+        assert!(said.contains("one of its threads failed"), "{said}");
+        assert!(store.sync().is_err());
+    }
+
+    #[test]
+    fn rule_5_memory_tables_stay_within_their_bounds_however_much_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FjallOptions {
+            memtable_bytes: 1 << 20,
+            ..FjallOptions::default()
+        };
+        let mut store = FjallStore::open(directory.path(), &options).unwrap();
+        let mut most = 0;
+        for number in 0..1000 {
+            store.write(vec![put(number, 60_000)]).unwrap();
+            most = most.max(store.database.write_buffer_size());
+        }
+        assert!(most <= 5 << 20, "{most} bytes");
     }
 }

@@ -20,6 +20,7 @@
 //! | `recovery`, `replay` | from octets back to queues and definitions, and what was lost |
 //! | `memory`, `sled`, `fjall`, `faulty` | the stores |
 //! | `engine` | which embedded database keeps a store |
+//! | `stream`, `export`, `import` | what a store holds, independent of who keeps it |
 //! | `directory`, `lock`, `marker`, `disk` | the data directory, and what guards it |
 
 mod batch;
@@ -32,9 +33,11 @@ mod disk;
 mod effect;
 mod engine;
 mod error;
+mod export;
 mod faulty;
 mod fjall;
 mod frame;
+mod import;
 mod index;
 mod journal;
 mod layout;
@@ -47,6 +50,7 @@ mod recovery;
 mod replay;
 mod runs;
 mod sled;
+mod stream;
 mod varint;
 mod writer;
 
@@ -61,12 +65,15 @@ pub use self::directory::{DirectoryOptions, open_directory};
 pub use self::disk::{Reserve, available_bytes};
 pub use self::engine::{Engine, EngineOptions};
 pub use self::error::StorageError;
+pub use self::export::{Exported, export_directory};
 pub use self::faulty::{Faults, FaultyStore};
 pub use self::fjall::{FjallOptions, FjallStore};
+pub use self::import::import_directory;
 pub use self::journal::{Journal, JournalOptions, JournalStats};
 pub use self::memory::MemoryStore;
 pub use self::recovery::{Loss, Recovered, RecoveredMessage, RecoveredQueue};
 pub use self::sled::{SledOptions, SledStore};
+pub use self::stream::Transferred;
 
 /// The largest value ever given to a [`Store`], in bytes; longer messages are cut into pieces.
 ///

@@ -183,13 +183,10 @@ fn the_store_in_memory_conforms() {
     ALL.iter().for_each(|check| check(&mut MemoryStore::new()));
 }
 
-#[test]
-fn the_stores_on_disk_conform() {
-    for engine in Engine::ALL {
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = open(engine, directory.path());
-        ALL.iter().for_each(|check| check(store.as_mut()));
-    }
+fn the_store_on_disk_conforms(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(engine, directory.path());
+    ALL.iter().for_each(|check| check(store.as_mut()));
 }
 
 #[test]
@@ -204,45 +201,45 @@ fn a_fjall_store_with_the_smallest_memory_tables_conforms() {
     ALL.iter().for_each(|check| check(&mut store));
 }
 
-#[test]
-fn a_store_on_disk_keeps_its_contents_when_reopened() {
-    for engine in Engine::ALL {
-        let directory = tempfile::tempdir().unwrap();
-        for round in 0..3_u8 {
-            let mut store = open(engine, directory.path());
-            assert_eq!(
-                keys(store.reader().as_ref(), b"", b"\xff", usize::MAX).len(),
-                usize::from(round)
-            );
-            store.write(vec![put(&[round], &[round; 100])]).unwrap();
+fn a_store_on_disk_keeps_its_contents_when_reopened(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3_u8 {
+        let mut store = open(engine, directory.path());
+        assert_eq!(
+            keys(store.reader().as_ref(), b"", b"\xff", usize::MAX).len(),
+            usize::from(round)
+        );
+        store.write(vec![put(&[round], &[round; 100])]).unwrap();
+        store.sync().unwrap();
+    }
+}
+
+fn the_place_of_a_log_that_moved_on_is_kept_when_reopened(engine: Engine) {
+    let directory = tempfile::tempdir().unwrap();
+    let block = |number: u32| [b"\x01".as_slice(), &number.to_be_bytes()].concat();
+    for round in 0..6 {
+        let mut store = open(engine, directory.path());
+        let held = keys(store.reader().as_ref(), b"", b"\xff", usize::MAX);
+        let wanted = round * 1000 - round.min(1)..round * 1000;
+        assert_eq!(held, wanted.map(block).collect::<Vec<_>>(), "{engine}");
+        let blocks =
+            (round * 1000..(round + 1) * 1000).map(|number| put(&block(number), &[1; 4000]));
+        store.write(blocks.collect()).unwrap();
+        store.sync().unwrap();
+        let settled = (round * 1000 - round.min(1)..(round + 1) * 1000 - 1)
+            .map(|number| remove(&block(number)));
+        store.write(settled.collect()).unwrap();
+        store.sync().unwrap();
+        // Half of the times there is no chance to clean up before the end.
+        if round % 2 == 0 {
+            store.maintain().unwrap();
             store.sync().unwrap();
         }
     }
 }
 
-#[test]
-fn the_place_of_a_log_that_moved_on_is_kept_when_reopened() {
-    for engine in Engine::ALL {
-        let directory = tempfile::tempdir().unwrap();
-        let block = |number: u32| [b"\x01".as_slice(), &number.to_be_bytes()].concat();
-        for round in 0..6 {
-            let mut store = open(engine, directory.path());
-            let held = keys(store.reader().as_ref(), b"", b"\xff", usize::MAX);
-            let wanted = round * 1000 - round.min(1)..round * 1000;
-            assert_eq!(held, wanted.map(block).collect::<Vec<_>>(), "{engine}");
-            let blocks =
-                (round * 1000..(round + 1) * 1000).map(|number| put(&block(number), &[1; 4000]));
-            store.write(blocks.collect()).unwrap();
-            store.sync().unwrap();
-            let settled = (round * 1000 - round.min(1)..(round + 1) * 1000 - 1)
-                .map(|number| remove(&block(number)));
-            store.write(settled.collect()).unwrap();
-            store.sync().unwrap();
-            // Half of the times there is no chance to clean up before the end.
-            if round % 2 == 0 {
-                store.maintain().unwrap();
-                store.sync().unwrap();
-            }
-        }
-    }
-}
+test_each_engine!(
+    the_store_on_disk_conforms,
+    a_store_on_disk_keeps_its_contents_when_reopened,
+    the_place_of_a_log_that_moved_on_is_kept_when_reopened,
+);

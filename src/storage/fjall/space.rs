@@ -107,7 +107,7 @@ impl Space {
         Ok(())
     }
 
-    /// Looks for a new floor, however little was removed, and waits for what is being dropped. What it finds is
+    /// Looks for a new floor if anything was removed, however little, and waits for what is being dropped. What it finds is
     /// dropped after the next sync.
     ///
     /// # Errors
@@ -123,7 +123,9 @@ impl Space {
 
     /// Raises the floor to the first block there is, if that is above it.
     fn raise(&mut self, database: &Database, keyspaces: &Keyspaces) -> Result<(), StorageError> {
-        self.removed = 0;
+        if std::mem::take(&mut self.removed) == 0 {
+            return Ok(());
+        }
         let floor = self.floor.get();
         let from = floor.as_slice().max(&[block::KEY_SPACE]);
         let range = (Bound::Included(from), Bound::Unbounded);
@@ -189,4 +191,90 @@ fn release(log: &Keyspace, state: &Keyspace) -> Result<(), StorageError> {
             .map_err(engine("writing out a memory table"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::{FjallOptions, FjallStore};
+    use super::*;
+    use crate::storage::{Change, Store};
+
+    fn key(number: u32) -> Vec<u8> {
+        [[block::KEY_SPACE].as_slice(), &number.to_be_bytes()].concat()
+    }
+
+    /// Bytes of the log's files.
+    fn tables(path: &Path) -> u64 {
+        let files = fs::read_dir(path.join("keyspaces/1/tables"))
+            .unwrap()
+            .flatten();
+        files
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum()
+    }
+
+    #[test]
+    fn rule_3_files_below_the_floor_are_dropped_and_it_stays_where_it_is_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FjallOptions {
+            memtable_bytes: 1 << 20,
+            ..FjallOptions::default()
+        };
+        let mut store = FjallStore::open(directory.path(), &options).unwrap();
+        for number in 0..1000 {
+            store
+                .write(vec![Change::Put(key(number), vec![7; 20_000])])
+                .unwrap();
+        }
+        store.sync().unwrap();
+        let full = tables(directory.path());
+        assert!(full > 10 << 20, "{full} bytes");
+        store
+            .write((0..990).map(|number| Change::Remove(key(number))).collect())
+            .unwrap();
+        assert!(store.space.floor().get().is_empty());
+        store.sync().unwrap();
+        assert_eq!(store.space.floor().get(), key(990));
+        assert!(
+            store.space.dropping.is_none(),
+            "the floor itself is not synced yet"
+        );
+        store.sync().unwrap();
+        store.maintain().unwrap();
+        drop(store);
+        let left = tables(directory.path());
+        assert!(left < full / 4, "{left} of {full} bytes are left");
+        let store = FjallStore::open(directory.path(), &options).unwrap();
+        assert_eq!(store.space.floor().get(), key(990));
+        assert_eq!(store.reader().get(&key(989)).unwrap(), None);
+        assert!(store.reader().get(&key(990)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_key_that_is_put_below_the_floor_all_the_same_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(directory.path(), &FjallOptions::default()).unwrap();
+        let put = |number| Change::Put(key(number), vec![1]);
+        store.write((0..500).map(put).collect()).unwrap();
+        store
+            .write((0..400).map(|number| Change::Remove(key(number))).collect())
+            .unwrap();
+        store.sync().unwrap();
+        assert_eq!(store.space.floor().get(), key(400));
+        store.write(vec![put(100)]).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        let store = FjallStore::open(directory.path(), &FjallOptions::default()).unwrap();
+        assert!(store.reader().get(&key(100)).unwrap().is_some());
+        let mut held = 0;
+        let mut count = |_: &[u8], _: &[u8]| {
+            held += 1;
+            std::ops::ControlFlow::Continue(())
+        };
+        store.reader().scan(&[1], &[2], &mut count).unwrap();
+        assert_eq!(held, 101);
+    }
 }
