@@ -47,6 +47,8 @@ const OWN_KEYS: u8 = 0xff;
 
 /// One thread writes memory tables out while the other merges files.
 const THREADS: usize = 2;
+/// Files that fjall keeps open. They come out of the descriptors that connections leave; its default is 900.
+const FILES_OPEN: usize = 64;
 /// Memory tables that may wait to be written out before a batch; two threads of fjall may add one each
 /// meanwhile, and at 4 it would halt.
 const SEALED_MAX: usize = 1;
@@ -344,6 +346,7 @@ fn open_when_released(path: &Path, options: &FjallOptions) -> Result<Database, S
             .max_journaling_size(options.journals_bytes.max(JOURNALS_MIN))
             .manual_journal_persist(true)
             .worker_threads(THREADS)
+            .max_cached_files(Some(FILES_OPEN))
             .open();
         match opened {
             // The directory's own lock is held by now, so it can only be a database on its way out.
