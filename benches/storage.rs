@@ -14,8 +14,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use millpond::storage::{
-    DirectoryOptions, Engine, EngineOptions, Journal, Payload, QueueId, Recovered, Seq,
-    StorageError, Unit, Waiter, open_directory,
+    DirectoryOptions, Engine, EngineOptions, Journal, Payload, QueueId, Recovered, RecoveredQueue,
+    Seq, StorageError, Unit, Waiter, open_directory,
 };
 
 /// How many batches later a message is settled.
@@ -249,11 +249,7 @@ fn recovery(engine: Engine, messages: u64, len: usize) -> Result<(), StorageErro
     drop(journal);
     let from = Instant::now();
     let (journal, recovered) = reopen(engine, directory.path())?;
-    let found: usize = recovered
-        .queues
-        .values()
-        .map(|queue| queue.messages.len())
-        .sum();
+    let found: u64 = recovered.queues.values().map(RecoveredQueue::len).sum();
     println!("recovery of {found} x {len} B: {:.2?}", from.elapsed());
     journal.close()
 }

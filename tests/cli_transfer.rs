@@ -74,7 +74,7 @@ fn a_store_is_changed_from_sled_to_fjall_through_a_file_and_back_through_a_pipe(
         ..DirectoryOptions::default()
     };
     let (journal, recovered) = open_directory(&data, options).expect("fjall keeps it");
-    assert_eq!(recovered.queues[&QueueId(1)].messages.len(), 1000);
+    assert_eq!(recovered.queues[&QueueId(1)].len(), 1000);
     journal.close().expect("closed in order");
 
     // The engine is found out; no setting names it.

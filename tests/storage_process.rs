@@ -12,9 +12,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millpond::storage::{
-    Change, DirectoryOptions, Engine, EngineOptions, JournalOptions, Payload, QueueId, Seq,
-    SledOptions, SledStore, StorageError, Store, Waiter, open_directory,
+    Change, DirectoryOptions, Engine, EngineOptions, Journal, JournalOptions, Payload, QueueId,
+    RecoveredQueue, Seq, SledOptions, SledStore, StorageError, Store, Waiter, open_directory,
 };
 
 #[macro_use]
@@ -91,26 +92,50 @@ fn fill(engine: Engine, path: &Path) {
 
 /// Opens and says what became of it.
 fn open_and_tell(engine: Engine, path: &Path) -> String {
-    let (_journal, recovered) = match open_directory(path, kept_by(engine)) {
+    let (journal, recovered) = match open_directory(path, kept_by(engine)) {
         Ok(opened) => opened,
         Err(error) => return format!("refused: {error}"),
     };
-    let found = recovered
-        .queues
-        .get(&QueueId(1))
-        .map(|queue| &queue.messages[..])
-        .unwrap_or_default();
+    let found = recovered.queues.get(&QueueId(1)).cloned();
+    let (held, lost) = match read(&journal, QueueId(1), &found.unwrap_or_default()) {
+        Ok(read) => read,
+        Err(error) => return format!("refused: {error}"),
+    };
     let wanted: Vec<u64> = (1..=MESSAGES).filter(|seq| seq % 3 != 0).collect();
-    let same = found.len() == wanted.len()
-        && found
+    let same = held.len() == wanted.len()
+        && held
             .iter()
             .zip(wanted)
-            .all(|(message, seq)| message.seq.0 == seq && message.payload == octets(seq));
-    match (same, recovered.losses.is_empty()) {
-        (true, _) => "whole".into(),
-        (false, false) => format!("reported: {}", recovered.losses[0]),
-        (false, true) => "SILENTLY LOST".into(),
+            .all(|((found, payload), seq)| *found == seq && *payload == octets(seq));
+    match (same, recovered.losses.first(), lost.first()) {
+        (true, ..) => "whole".into(),
+        (false, Some(loss), _) => format!("reported: {loss}"),
+        (false, None, Some((first, last))) => format!("reported: {first} to {last} when read"),
+        (false, None, None) => "SILENTLY LOST".into(),
     }
+}
+
+/// The messages of a queue with their numbers, and what is lost of it.
+type Read = (Vec<(u64, Bytes)>, Vec<(Seq, Seq)>);
+
+/// Reads back everything of a queue.
+fn read(journal: &Journal, queue: QueueId, found: &RecoveredQueue) -> Result<Read, StorageError> {
+    let (mut held, mut lost) = (Vec::new(), Vec::new());
+    for &(first, last) in &found.live {
+        let mut from = first;
+        while from <= last {
+            let fetched = journal.read(queue, from, last, 1 << 20)?;
+            held.extend(
+                fetched
+                    .messages
+                    .into_iter()
+                    .map(|(seq, payload)| (seq.0, payload)),
+            );
+            lost.extend(fetched.lost);
+            from = Seq(fetched.upto.0 + 1);
+        }
+    }
+    Ok((held, lost))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -337,18 +362,12 @@ fn after_a_kill_everything_that_was_durable_is_there_and_nothing_else(engine: En
         let wanted: Vec<u64> = (1..=last)
             .filter(|seq| seq % 10 == 1 || *seq > last - 10)
             .collect();
-        assert_eq!(
-            one.messages
-                .iter()
-                .map(|message| message.seq.0)
-                .collect::<Vec<_>>(),
-            wanted
-        );
-        assert!(
-            one.messages
-                .iter()
-                .all(|message| message.payload == octets(message.seq.0))
-        );
+        for queue in [1, 2] {
+            let (held, lost) = read(&journal, QueueId(queue), one).unwrap();
+            assert_eq!(lost, []);
+            assert!(held.iter().map(|(seq, _)| *seq).eq(wanted.iter().copied()));
+            assert!(held.iter().all(|(seq, payload)| *payload == octets(*seq)));
+        }
         drop(journal);
     }
 }

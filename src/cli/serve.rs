@@ -210,7 +210,7 @@ struct Stomp {
     broker: Arc<Broker>,
     options: Arc<StompOptions>,
     driver: DriverOptions,
-    pool: Arc<BufferPool>,
+    shared: connection::Shared,
     stop: Stop,
     /// Connections accepted so far: their numbers.
     accepted: AtomicU64,
@@ -222,7 +222,10 @@ impl Stomp {
             broker: Arc::clone(broker),
             options: Arc::new(wiring::stomp(config).map_err(Failure::usage)?),
             driver: wiring::driver(config),
-            pool: Arc::new(BufferPool::new(READ_BUFFERS)),
+            shared: connection::Shared {
+                pool: Arc::new(BufferPool::new(READ_BUFFERS)),
+                ingest: Arc::new(wiring::ingest(config, &broker.core().memory)),
+            },
             stop: Stop {
                 clients: shutdown.clients(),
                 abort: shutdown.abort(),
@@ -249,7 +252,7 @@ impl Handler for Stomp {
             stream,
             session,
             self.stop.clone(),
-            Arc::clone(&self.pool),
+            self.shared.clone(),
             self.driver,
         )
     }

@@ -1,16 +1,17 @@
 //! From the configuration to the options of each floor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_protocol::stomp;
 
 use crate::config::{self, Config};
-use crate::connection::DriverOptions;
 use crate::connection::stomp::{ErrorMode, StompOptions};
+use crate::connection::{DriverOptions, Ingest};
 use crate::engine::access::{
     AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig,
 };
-use crate::engine::memory::MemoryLimit;
+use crate::engine::memory::{Memory, MemoryLimit};
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
 use crate::storage::{DirectoryOptions, EngineOptions, FjallOptions, JournalOptions, SledOptions};
@@ -27,6 +28,7 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             checkpoint_bytes: storage.checkpoint_bytes,
             checkpoint_commits: storage.checkpoint_commits,
             backlog_limit_bytes: storage.backlog_bytes,
+            verify: storage.verify_at_start,
             ..JournalOptions::default()
         },
         engine: engine(storage),
@@ -136,6 +138,12 @@ pub(super) fn access(config: &Config) -> Result<AccessConfig, String> {
 
 fn exchange(name: &str) -> Result<ExchangeName, String> {
     ExchangeName::parse(name.to_owned()).map_err(|error| format!("exchange '{name}': {error}"))
+}
+
+/// The memory for large frames that are coming in.
+pub(super) fn ingest(config: &Config, memory: &Arc<Memory>) -> Ingest {
+    let (bytes, patience) = (config.memory.ingest, config.limits.frame_timeout);
+    Ingest::new(bytes, patience, Arc::clone(memory))
 }
 
 /// How connections are driven.

@@ -78,6 +78,9 @@ pub struct Storage {
     /// Bytes accepted and not yet on disk at which publishers stop being read. Default 64 MiB, 1 MiB to 16 GiB.
     #[serde(with = "memory_size")]
     pub backlog_bytes: usize,
+    /// Whether a start reads and verifies every message before it serves anything. It takes time in proportion to the
+    /// backlog; otherwise damage shows when the messages are read. Always on with `accept_data_loss`. Default false.
+    pub verify_at_start: bool,
     /// Starts although the data directory is older than what was confirmed from it, or empty although it was not:
     /// what is missing is lost for good. For one start after a restored backup. Default false.
     pub accept_data_loss: bool,
@@ -95,6 +98,7 @@ impl Default for Storage {
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
             backlog_bytes: 64 * MIB,
+            verify_at_start: false,
             accept_data_loss: false,
         }
     }
@@ -117,12 +121,17 @@ pub struct Memory {
     /// Accounted memory at which publishers stop being read: a share of the machine's or control group's memory
     /// (1% to 95%) or a size (at least 16 MiB). Default 40%.
     pub limit: MemoryLimit,
+    /// Bytes that frames over 128 KiB which are still coming in may take, all connections together; beyond it their
+    /// clients are not read from until it is their turn. Default 64 MiB, 1 MiB to 1 TiB.
+    #[serde(with = "memory_size")]
+    pub ingest: usize,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             limit: MemoryLimit::Percent(40),
+            ingest: 64 * MIB,
         }
     }
 }
@@ -167,6 +176,9 @@ pub struct Limits {
     /// Time from accepting a connection to its login. Default 10 s, 100 ms to 10 min.
     #[serde(with = "duration")]
     pub login_timeout: Duration,
+    /// Time a frame over 128 KiB has to come in, beside what it needs at 64 KiB a second. Default 60 s, 100 ms to 1 h.
+    #[serde(with = "duration")]
+    pub frame_timeout: Duration,
     /// Client connections, all protocols together. Default `auto`: what the file descriptor limit allows (the soft
     /// limit is raised to the hard one at start).
     pub connections: Connections,
@@ -199,6 +211,7 @@ impl Default for Limits {
             header_line_bytes: 64 * KIB,
             login_bytes: 64 * KIB,
             login_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(60),
             connections: Connections::Auto,
             subscriptions: 1024,
             unsettled: 100_000,

@@ -318,8 +318,8 @@ impl Broker {
                 turn.forget(id);
                 continue;
             };
-            restored.messages += contents.messages.len();
-            queue.recover(&mut turn, contents, !recovered.clean)?;
+            restored.messages += usize::try_from(contents.len()).unwrap_or(usize::MAX);
+            queue.recover(&mut turn, &self.core.journal, contents, !recovered.clean)?;
         }
         for loss in &recovered.losses {
             let queue = match loss {

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use parking_lot::RwLock;
+
 use super::batch::Batch;
 use super::block::BlockId;
 use super::effect::StoredBlock;
@@ -32,6 +34,9 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
+    /// The index is locked only while a page is put together, never while the store is written to; nobody
+    /// else changes it.
+    ///
     /// Writes a checkpoint as of commit `last`, whose final part has the given checksum, and removes what
     /// is not needed any more. Returns the bytes written.
     ///
@@ -40,7 +45,7 @@ impl Checkpointer {
     pub(super) fn write(
         &mut self,
         store: &mut dyn Store,
-        index: &mut Index,
+        index: &RwLock<Index>,
         last: LogIndex,
         checksum: u32,
         clean: bool,
@@ -48,7 +53,7 @@ impl Checkpointer {
         let tombstones = self.pages.take_tombstones();
         let mut batch = Batch::new(store);
         self.write_pages(index, &mut batch)?;
-        let sweep: Vec<BlockId> = index.dead().chain(self.debris.drain(..)).collect();
+        let sweep: Vec<BlockId> = index.read().dead().chain(self.debris.drain(..)).collect();
         let mut changes = Vec::new();
         if sweep.is_empty() {
             self.pages.remove(Owner::Sweep, &mut changes);
@@ -67,13 +72,13 @@ impl Checkpointer {
             pages: self.pages.count(),
             sum: self.pages.sum(),
             next_slot: self.next_slot,
-            next_queue: index.next_queue(),
+            next_queue: index.read().next_queue(),
             clean,
         };
         store.write(vec![header.put()])?;
         store.sync()?;
         self.covered = last;
-        index.bury();
+        index.write().bury();
         let mut batch = Batch::new(store);
         let outdated = self.pages.take_outdated();
         let keys = sweep
@@ -87,18 +92,18 @@ impl Checkpointer {
 
     fn write_pages(
         &mut self,
-        index: &mut Index,
+        index: &RwLock<Index>,
         batch: &mut Batch<'_>,
     ) -> Result<(), StorageError> {
         let Dirty {
             queues,
             definitions,
-        } = index.take_dirty();
+        } = index.write().take_dirty();
         let mut changes = Vec::new();
         let groups: BTreeSet<u64> = queues.into_iter().map(group_of).collect();
         for group in groups {
             let owner = Owner::Queues(group);
-            let content = put_group(group, index);
+            let content = put_group(group, &index.read());
             if content.is_empty() {
                 self.pages.remove(owner, &mut changes);
             } else {
@@ -120,8 +125,9 @@ impl Checkpointer {
             }
             batch.extend(changes.drain(..))?;
         }
-        for bucket in index.changed_buckets(self.covered) {
-            let content = put_bucket(bucket, index);
+        let changed = index.read().changed_buckets(self.covered);
+        for bucket in changed {
+            let content = put_bucket(bucket, &index.read());
             if content.is_empty() {
                 self.pages.remove(Owner::Blocks(bucket), &mut changes);
             } else {
@@ -177,7 +183,7 @@ pub(super) struct QueueState {
 }
 
 impl QueueState {
-    fn of(queue: &super::index::QueueIndex) -> Self {
+    fn of(queue: &super::queue_index::QueueIndex) -> Self {
         let returned = queue
             .returned()
             .iter()

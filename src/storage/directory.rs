@@ -30,8 +30,8 @@ pub struct DirectoryOptions {
     pub journal: JournalOptions,
     /// The database, and its options.
     pub engine: EngineOptions,
-    /// Start even if the store holds less than was promised; what is known to be missing is listed in
-    /// [`Recovered::losses`].
+    /// Start even if the store holds less than was promised; what is missing is listed in
+    /// [`Recovered::losses`], for which every message is read and verified.
     pub accept_data_loss: bool,
 }
 
@@ -61,7 +61,10 @@ pub fn open_directory(
         create(path, &options.engine)?;
     }
     let database = open_existing(&store, &options.engine, lock)?;
-    Journal::start(database, options.journal, Some(marker))
+    let mut journal = options.journal;
+    // Who accepts a loss wants to know all of it, and to be rid of it.
+    journal.verify |= options.accept_data_loss;
+    Journal::start(database, journal, Some(marker))
 }
 
 /// Creates a directory and its missing parents so that a power cut does not take their names back.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::engine::Engine;
-use super::recovery::Loss;
+use super::loss::Loss;
 
 /// How many losses a sentence names.
 const LOSSES_NAMED: usize = 5;

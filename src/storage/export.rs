@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::open_existing_directory;
+use super::reader::Reader;
 use super::recovery::{self, RecoveredQueue};
 use super::stream::{Header, Record, StreamWriter, Transferred};
+use super::writer::guarded;
 use super::{
     Change, DirectoryOptions, Loss, QueueId, Recovered, Seq, StorageError, Store, StoreRead,
     StoreStats,
@@ -26,7 +28,8 @@ pub struct Exported {
 /// every message.
 ///
 /// The engine is the one that made the store, whatever `options` says. The same contents always make the same
-/// stream. The directory stays as it is, even whether it was closed in order.
+/// stream. The directory stays as it is, even whether it was closed in order. Memory does not depend on the
+/// backlog but for the index: messages are read as they are written out.
 ///
 /// # Errors
 /// The directory holds no store, or another process uses it; the store cannot be read, or has lost something and
@@ -39,45 +42,107 @@ pub fn export_directory(
 ) -> Result<Exported, StorageError> {
     let (database, marker) = open_existing_directory(path, options)?;
     let mut store = Untouched(database);
-    let (_, mut recovered) = recovery::recover(&mut store, Some(&marker))?;
-    let losses = std::mem::take(&mut recovered.losses);
-    if !losses.is_empty() && !options.accept_data_loss {
-        return Err(StorageError::Incomplete {
-            path: path.into(),
-            losses,
-        });
-    }
-    let total = write(&recovered, out, progress)?;
-    Ok(Exported { total, losses })
+    // What is accepted as lost is known before the first octet is written.
+    let verify = options.accept_data_loss;
+    let (state, recovered) = guarded("reading what it holds", || {
+        recovery::recover(&mut store, Some(&marker), verify)
+    })?;
+    let cache_bytes = options.journal.read_cache_bytes;
+    let mut export = Export {
+        reader: Reader::new(Arc::default(), state.index, store.reader(), cache_bytes),
+        losses: recovered.losses.clone(),
+        path,
+        accept_data_loss: options.accept_data_loss,
+    };
+    export.check()?;
+    let total = export.write(&recovered, out, progress)?;
+    Ok(Exported {
+        total,
+        losses: export.losses,
+    })
 }
 
-fn write(
-    recovered: &Recovered,
-    out: &mut dyn Write,
-    progress: &mut dyn FnMut(&Transferred),
-) -> Result<Transferred, StorageError> {
-    let header = Header {
-        clean: recovered.clean,
-        next_queue: recovered.next_queue,
-    };
-    let mut writer = StreamWriter::begin(out, header)?;
-    for (key, value) in &recovered.definitions {
-        writer.write(&Record::Definition { key, value })?;
+/// Bytes of messages that are read at a time.
+const READ_BYTES: usize = 4 << 20;
+
+/// An export under way.
+struct Export<'a> {
+    reader: Arc<Reader>,
+    losses: Vec<Loss>,
+    path: &'a Path,
+    accept_data_loss: bool,
+}
+
+/// Takes one message: its number, how often it was returned, and what is stored of it.
+type Take<'a> = dyn FnMut(Seq, u32, &[u8]) -> Result<(), StorageError> + 'a;
+
+impl Export<'_> {
+    /// # Errors
+    /// Something is lost, and that is not accepted.
+    fn check(&self) -> Result<(), StorageError> {
+        if self.losses.is_empty() || self.accept_data_loss {
+            return Ok(());
+        }
+        Err(StorageError::Incomplete {
+            path: self.path.into(),
+            losses: self.losses.clone(),
+        })
     }
-    for (queue, contents) in in_order(recovered) {
-        let next_seq = contents.next_seq;
-        writer.write(&Record::Queue { queue, next_seq })?;
-        for_each_message(contents, &mut |seq, returned, payload| {
-            writer.write(&Record::Message {
-                seq,
-                returned,
-                payload,
+
+    fn write(
+        &mut self,
+        recovered: &Recovered,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(&Transferred),
+    ) -> Result<Transferred, StorageError> {
+        let header = Header {
+            clean: recovered.clean,
+            next_queue: recovered.next_queue,
+        };
+        let mut writer = StreamWriter::begin(out, header)?;
+        for (key, value) in &recovered.definitions {
+            writer.write(&Record::Definition { key, value })?;
+        }
+        for (queue, contents) in in_order(recovered) {
+            let next_seq = contents.next_seq;
+            writer.write(&Record::Queue { queue, next_seq })?;
+            self.for_each_message(queue, contents, &mut |seq, returned, payload| {
+                writer.write(&Record::Message {
+                    seq,
+                    returned,
+                    payload,
+                })?;
+                progress(writer.total());
+                Ok(())
             })?;
-            progress(writer.total());
-            Ok(())
-        })?;
+        }
+        writer.finish()
     }
-    writer.finish()
+
+    /// Every message of a queue in the order of their numbers: the one place that knows where messages are.
+    fn for_each_message(
+        &mut self,
+        queue: QueueId,
+        contents: &RecoveredQueue,
+        take: &mut Take<'_>,
+    ) -> Result<(), StorageError> {
+        for &(first, last) in &contents.live {
+            let mut from = Some(first);
+            while let Some(first) = from.filter(|&first| first <= last) {
+                let fetched = self.reader.read(queue, first, last, READ_BYTES)?;
+                let lost = fetched.lost.into_iter();
+                self.losses
+                    .extend(lost.map(|(first, last)| Loss::Messages { queue, first, last }));
+                self.check()?;
+                for (seq, payload) in fetched.messages {
+                    let returned = contents.returned.get(&seq).copied().unwrap_or_default();
+                    take(seq, returned, &payload)?;
+                }
+                from = fetched.upto.0.checked_add(1).map(Seq);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The queues of which anything is known, by their identity.
@@ -89,15 +154,6 @@ fn in_order(recovered: &Recovered) -> Vec<(QueueId, &RecoveredQueue)> {
     let mut queues: Vec<_> = queues.filter(|(_, found)| found.next_seq.0 > 0).collect();
     queues.sort_unstable_by_key(|&(queue, _)| queue);
     queues
-}
-
-/// Takes one message: its number, how often it was returned, and what is stored of it.
-type Take<'a> = dyn FnMut(Seq, u32, &[u8]) -> Result<(), StorageError> + 'a;
-
-/// Every message of a queue in the order of their numbers: the one place that knows where payloads are.
-fn for_each_message(queue: &RecoveredQueue, take: &mut Take<'_>) -> Result<(), StorageError> {
-    let mut messages = queue.messages.iter();
-    messages.try_for_each(|message| take(message.seq, message.returned, &message.payload))
 }
 
 /// A store of which recovery believes that it writes to it.

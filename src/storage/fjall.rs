@@ -270,17 +270,8 @@ impl StoreRead for FjallReader {
         if is_log(key) && key < self.floor.get().as_slice() {
             return Ok(None);
         }
-        match self.keyspaces.of(key).get(key) {
-            Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
-            // The log's own lists tell that it must be there, so one damaged block does not hide all others.
-            Err(fjall::Error::Storage(error))
-                if is_log(key) && !matches!(error, LsmError::Io(_)) =>
-            {
-                tracing::error!(%error, "a block of the log cannot be read");
-                Ok(None)
-            }
-            Err(error) => Err(engine("reading")(error)),
-        }
+        let value = self.keyspaces.of(key).get(key).map_err(engine("reading"))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {

@@ -10,25 +10,8 @@ use super::block::BlockId;
 use super::cut::Stored;
 use super::effect::{Effect, StoredBlock};
 use super::frame::{Placement, Run};
+use super::queue_index::QueueIndex;
 use super::{LogIndex, QueueId, Seq};
-
-/// Live messages with consecutive numbers; the first is the key in [`QueueIndex::live`].
-#[derive(Debug, Clone, Copy)]
-struct Live {
-    last: u64,
-    block: BlockId,
-}
-
-/// What is stored of one queue.
-#[derive(Debug, Default)]
-pub(super) struct QueueIndex {
-    /// One above the highest number seen.
-    next: u64,
-    live: BTreeMap<u64, Live>,
-    /// Live messages whose payload is in blocks of its own.
-    placed: BTreeMap<u64, Placement>,
-    returned: BTreeMap<u64, u32>,
-}
 
 /// A block that something still needs, or that waits for its removal.
 #[derive(Debug)]
@@ -36,9 +19,28 @@ pub(super) struct BlockIndex {
     pub(super) checksum: u32,
     pub(super) len: u32,
     /// How many live messages need it.
-    live: u64,
+    live: u32,
+    /// How many messages have their frames in it, live or not.
+    messages: u32,
     pub(super) runs: Box<[Run]>,
     pub(super) placed: Box<[(QueueId, Seq, Placement)]>,
+}
+
+/// Live messages of a queue with consecutive numbers in one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) block: BlockId,
+    /// What the block's checksum must be.
+    pub(super) checksum: u32,
+}
+
+/// How many messages runs hold. A block holds far fewer than fit.
+fn count(runs: &[Run]) -> u32 {
+    let count = |run: &Run| (run.last.0 - run.first.0).saturating_add(1);
+    let sum = runs.iter().map(count).fold(0, u64::saturating_add);
+    u32::try_from(sum).unwrap_or(u32::MAX)
 }
 
 /// What changed since the last checkpoint.
@@ -119,7 +121,6 @@ impl Index {
             commit,
             part: block.part,
         };
-        let mut live = 0;
         for run in runs {
             self.touch(run.queue, run.last);
             if self.holds_any(run.queue, run.first, run.last) {
@@ -127,32 +128,22 @@ impl Index {
                 self.settle(run.queue, run.first, run.last);
             }
             let queue = self.queues.entry(run.queue).or_default();
-            queue.live.insert(
-                run.first.0,
-                Live {
-                    last: run.last.0,
-                    block: id,
-                },
-            );
-            live += run.last.0 - run.first.0 + 1;
+            queue.insert(run.first, run.last, id);
         }
         self.bytes += u64::from(block.len);
         let placed = Box::from(block.placed.as_slice());
         let index = BlockIndex {
             checksum: block.checksum,
             len: block.len,
-            live,
+            live: count(runs),
+            messages: count(&block.runs),
             runs: block.runs.into(),
             placed,
         };
         self.blocks.insert(id, index);
         for (queue, seq, placement) in block.placed {
             if self.lives_in(queue, seq, id) {
-                self.queues
-                    .entry(queue)
-                    .or_default()
-                    .placed
-                    .insert(seq.0, placement);
+                self.queues.entry(queue).or_default().place(seq, placement);
                 placement.blocks().for_each(|piece| self.add_live(piece, 1));
             }
         }
@@ -167,11 +158,10 @@ impl Index {
         returned: impl IntoIterator<Item = (Seq, u32)>,
     ) {
         let index = self.queues.entry(queue).or_default();
-        index.next = index.next.max(next.0);
-        index.returned = returned
-            .into_iter()
-            .map(|(seq, count)| (seq.0, count))
-            .collect();
+        index.reach(next);
+        for (seq, count) in returned {
+            index.set_returned(seq, count);
+        }
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
     }
 
@@ -187,14 +177,14 @@ impl Index {
 
     fn touch(&mut self, queue: QueueId, last: Seq) {
         let entry = self.queues.entry(queue).or_default();
-        entry.next = entry.next.max(last.0.saturating_add(1));
+        entry.reach(Seq(last.0.saturating_add(1)));
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
         self.dirty.queues.insert(queue);
     }
 
-    fn add_live(&mut self, id: BlockId, count: u64) {
+    fn add_live(&mut self, id: BlockId, count: u32) {
         if let Some(block) = self.blocks.get_mut(&id) {
-            block.live += count;
+            block.live = block.live.saturating_add(count);
             if self.dead.remove(&id) {
                 self.dead_bytes -= u64::from(block.len);
             }
@@ -203,6 +193,7 @@ impl Index {
 
     fn drop_live(&mut self, id: BlockId, count: u64) {
         if let Some(block) = self.blocks.get_mut(&id) {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
             block.live = block.live.saturating_sub(count);
         }
         self.note_if_dead(id);
@@ -223,8 +214,7 @@ impl Index {
             self.queues
                 .entry(queue)
                 .or_default()
-                .returned
-                .insert(seq.0, count);
+                .set_returned(seq, count);
         }
     }
 
@@ -237,30 +227,7 @@ impl Index {
         let Some(index) = self.queues.get_mut(&queue) else {
             return;
         };
-        let mut freed = Vec::new();
-        while let Some((start, live)) = index.first_overlap(first.0, last.0) {
-            index.live.remove(&start);
-            if start < first.0 {
-                index.live.insert(
-                    start,
-                    Live {
-                        last: first.0 - 1,
-                        ..live
-                    },
-                );
-            }
-            if live.last > last.0 {
-                index.live.insert(last.0 + 1, live);
-            }
-            freed.push((live.block, live.last.min(last.0) - start.max(first.0) + 1));
-        }
-        while let Some((&seq, _)) = index.returned.range(first.0..=last.0).next() {
-            index.returned.remove(&seq);
-        }
-        while let Some((&seq, &placement)) = index.placed.range(first.0..=last.0).next() {
-            index.placed.remove(&seq);
-            freed.extend(placement.blocks().map(|piece| (piece, 1)));
-        }
+        let freed = index.settle(first, last);
         for (block, count) in freed {
             self.drop_live(block, count);
         }
@@ -275,28 +242,67 @@ impl Index {
     /// Whether a message lives and its frame is in the given block.
     pub(super) fn lives_in(&self, queue: QueueId, seq: Seq, block: BlockId) -> bool {
         let index = self.queues.get(&queue);
-        index
-            .and_then(|index| index.first_overlap(seq.0, seq.0))
-            .is_some_and(|(_, live)| live.block == block)
+        index.and_then(|index| index.block_of(seq)) == Some(block)
     }
 
     /// The parts of a block's run that live.
-    pub(super) fn live_parts(&self, run: Run, block: BlockId) -> Vec<(Seq, Seq)> {
-        let Some(index) = self.queues.get(&run.queue) else {
-            return Vec::new();
+    fn live_parts(&self, run: Run, block: BlockId) -> Vec<(Seq, Seq)> {
+        let index = self.queues.get(&run.queue).into_iter();
+        index
+            .flat_map(|index| index.places(run.first, run.last))
+            .filter(|&(_, _, place)| place == block)
+            .map(|(first, last, _)| (first, last))
+            .collect()
+    }
+
+    /// The live messages whose frames are in a block.
+    pub(super) fn live_in(&self, block: BlockId) -> Vec<Run> {
+        let listed = self.blocks.get(&block);
+        let runs = listed.into_iter().flat_map(|listed| &listed.runs);
+        runs.flat_map(|&run| {
+            let parts = self.live_parts(run, block).into_iter();
+            parts.map(move |(first, last)| Run { first, last, ..run })
+        })
+        .collect()
+    }
+
+    /// Where the live messages of a range are, in order of their numbers, `max` stretches at most.
+    pub(super) fn stretches(
+        &self,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+        max: usize,
+    ) -> Vec<Stretch> {
+        let index = self.queues.get(&queue).into_iter();
+        index
+            .flat_map(|index| index.places(first, last))
+            .take(max)
+            .map(|(first, last, block)| Stretch {
+                first,
+                last,
+                block,
+                checksum: self.checksum(block).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// The checksum a block must have; `None` if no such block is known.
+    pub(super) fn checksum(&self, block: BlockId) -> Option<u32> {
+        self.blocks.get(&block).map(|block| block.checksum)
+    }
+
+    /// About how many octets the live messages of a queue take on disk, from the lengths of their blocks.
+    pub(super) fn live_bytes(&self, queue: &QueueIndex) -> u64 {
+        let share = |(first, last, id): (Seq, Seq, BlockId)| {
+            self.blocks.get(&id).map_or(0, |block| {
+                let count = (last.0 - first.0).saturating_add(1);
+                u64::from(block.len).saturating_mul(count) / u64::from(block.messages.max(1))
+            })
         };
-        let mut parts = Vec::new();
-        let mut from = run.first.0;
-        while let Some((start, live)) = index.first_overlap(from, run.last.0) {
-            if live.block == block {
-                parts.push((Seq(start.max(from)), Seq(live.last.min(run.last.0))));
-            }
-            match live.last.checked_add(1) {
-                Some(next) if next <= run.last.0 => from = next,
-                _ => break,
-            }
-        }
-        parts
+        let framed: u64 = queue.places(Seq(0), Seq(u64::MAX)).map(share).sum();
+        let placed: u64 = queue.placed().map(|placement| placement.len).sum();
+        framed.saturating_add(placed)
     }
 
     /// Every queue of which anything is stored.
@@ -381,41 +387,6 @@ impl Index {
     }
 }
 
-impl QueueIndex {
-    /// Above every number ever stored.
-    pub(super) fn next(&self) -> Seq {
-        Seq(self.next)
-    }
-
-    /// Live messages as (first, last), those of several blocks joined where the numbers are consecutive.
-    pub(super) fn live_ranges(&self) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for (&first, live) in &self.live {
-            match ranges.last_mut() {
-                Some(range) if range.1.checked_add(1) == Some(first) => range.1 = live.last,
-                _ => ranges.push((first, live.last)),
-            }
-        }
-        ranges
-    }
-
-    /// Live messages that were returned, with how often.
-    pub(super) fn returned(&self) -> &BTreeMap<u64, u32> {
-        &self.returned
-    }
-
-    /// The first run of live messages that overlaps a range.
-    fn first_overlap(&self, first: u64, last: u64) -> Option<(u64, Live)> {
-        let before = self
-            .live
-            .range(..=first)
-            .next_back()
-            .filter(|(_, live)| live.last >= first);
-        let (&start, &live) = before.or_else(|| self.live.range(first..=last).next())?;
-        Some((start, live))
-    }
-}
-
 impl Stored for Index {
     fn knows_queue(&self, queue: QueueId) -> bool {
         self.queues.contains_key(&queue)
@@ -426,7 +397,7 @@ impl Stored for Index {
             && self
                 .queues
                 .get(&queue)
-                .is_some_and(|index| index.first_overlap(first.0, last.0).is_some())
+                .is_some_and(|index| index.holds_any(first, last))
     }
 
     fn knows_definition(&self, key: &[u8]) -> bool {

@@ -15,9 +15,11 @@
 //! | `layout`, `runs` | which block each message goes to (pure) |
 //! | `block`, `frame`, `varint` | the octets of a block (pure) |
 //! | `writer`, `batch` | the thread that writes, syncs and wakes |
-//! | `effect`, `index` | what a commit changes; which stored messages live, in which block |
+//! | `effect`, `index`, `queue_index` | what a commit changes; which stored messages live, in which block |
+//! | `reader`, `cache`, `contents` | messages back from the disk, on the thread that reads or the caller's |
 //! | `meta`, `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
-//! | `recovery`, `replay` | from octets back to queues and definitions, and what was lost |
+//! | `recovery`, `replay` | from octets back to queues and definitions |
+//! | `loss`, `verify` | what cannot be read any more, and looking for it |
 //! | `memory`, `sled`, `fjall`, `faulty` | the stores |
 //! | `engine` | which embedded database keeps a store |
 //! | `stream`, `export`, `import` | what a store holds, independent of who keeps it |
@@ -25,8 +27,10 @@
 
 mod batch;
 mod block;
+mod cache;
 mod checkpoint;
 mod commit;
+mod contents;
 mod cut;
 mod directory;
 mod disk;
@@ -42,16 +46,20 @@ mod index;
 mod journal;
 mod layout;
 mod lock;
+mod loss;
 mod marker;
 mod memory;
 mod meta;
 mod page;
+mod queue_index;
+mod reader;
 mod recovery;
 mod replay;
 mod runs;
 mod sled;
 mod stream;
 mod varint;
+mod verify;
 mod writer;
 
 use std::fmt;
@@ -70,8 +78,10 @@ pub use self::faulty::{Faults, FaultyStore};
 pub use self::fjall::{FjallOptions, FjallStore};
 pub use self::import::import_directory;
 pub use self::journal::{Journal, JournalOptions, JournalStats};
+pub use self::loss::Loss;
 pub use self::memory::MemoryStore;
-pub use self::recovery::{Loss, Recovered, RecoveredMessage, RecoveredQueue};
+pub use self::reader::Fetched;
+pub use self::recovery::{Recovered, RecoveredQueue};
 pub use self::sled::{SledOptions, SledStore};
 pub use self::stream::Transferred;
 

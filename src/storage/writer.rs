@@ -16,6 +16,7 @@ use super::block::BlockId;
 use super::commit::{self, Operation, Pending};
 use super::journal::{JournalOptions, Shared};
 use super::marker::Marker;
+use super::reader::Reader;
 use super::recovery::State;
 use super::{Change, LogIndex, StorageError, Store, Waiter, cut, layout};
 
@@ -28,6 +29,8 @@ pub(super) struct Writer {
     state: State,
     options: JournalOptions,
     marker: Option<Marker>,
+    /// Reads from the same store, and lets go of it first.
+    reader: Arc<Reader>,
     /// The commit of the last checkpoint.
     checkpointed: LogIndex,
     /// Emptied by one cut, filled again after the next.
@@ -81,6 +84,7 @@ impl Writer {
         state: State,
         options: JournalOptions,
         marker: Option<Marker>,
+        reader: Arc<Reader>,
     ) -> Self {
         let checkpointed = state.checkpointer.covered;
         let (spare, orphans) = (Pending::default(), Vec::new());
@@ -90,6 +94,7 @@ impl Writer {
             state,
             options,
             marker,
+            reader,
             checkpointed,
             spare,
             orphans,
@@ -110,6 +115,7 @@ impl Writer {
             Ok(())
         });
         let _ = wake_all(&mut orphans);
+        self.reader.release();
         // A failed database may panic again while it is put away.
         let _ = guarded("putting the store away", || {
             drop(self);
@@ -187,7 +193,7 @@ impl Writer {
     }
 
     fn commit(&mut self, operations: impl Iterator<Item = Operation>) -> Result<(), StorageError> {
-        let plan = cut::plan(operations, &self.state.index);
+        let plan = cut::plan(operations, &*self.state.index.read());
         let annihilated = plan.annihilated;
         if plan.is_empty() {
             self.publish_stats(|stats| {
@@ -206,7 +212,7 @@ impl Writer {
         self.state.last = commit;
         self.state.checksum = effect.checksum;
         self.state.bytes_since_checkpoint += written;
-        self.state.index.apply(effect);
+        self.state.index.write().apply(effect);
         self.publish_stats(|stats| {
             stats.commits += 1;
             stats.syncs += 1;
@@ -220,7 +226,7 @@ impl Writer {
     /// What has to be done between commits, with nobody waiting for it.
     fn housekeep(&mut self) -> Result<(), StorageError> {
         let since = self.state.last.0 - self.checkpointed.0;
-        let (_, _, dead_bytes) = self.state.index.totals();
+        let (_, _, dead_bytes) = self.state.index.read().totals();
         let Self { options, state, .. } = self;
         if since >= options.checkpoint_commits
             || state.bytes_since_checkpoint >= options.checkpoint_bytes
@@ -268,7 +274,7 @@ impl Writer {
     }
 
     fn publish_stats(&mut self, change: impl FnOnce(&mut super::JournalStats)) {
-        let (blocks, bytes, dead_bytes) = self.state.index.totals();
+        let (blocks, bytes, dead_bytes) = self.state.index.read().totals();
         let mut stats = self.shared.stats.lock();
         change(&mut stats);
         stats.blocks_live = blocks;

@@ -76,13 +76,15 @@ fn a_new_directory_is_created_and_keeps_what_it_is_given(engine: Engine) {
     journal.close().unwrap();
     let (journal, recovered) = open(engine, &path).unwrap();
     assert!(recovered.clean);
-    assert!(held(&recovered, q(1)) == [(1, 0, b"one".to_vec()), (2, 0, filled(2, 1 << 20))]);
+    assert!(
+        held(&journal, &recovered, q(1)) == [(1, 0, b"one".to_vec()), (2, 0, filled(2, 1 << 20))]
+    );
     // Not closed this time.
     commit(&journal, |unit| unit.settle(q(1), s(1), s(1)));
     drop(journal);
-    let (_journal, recovered) = open(engine, &path).unwrap();
+    let (journal, recovered) = open(engine, &path).unwrap();
     assert!(!recovered.clean);
-    assert_eq!(seqs(&recovered, q(1)), [2]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [2]);
 }
 
 fn a_second_journal_on_the_directory_is_refused_until_the_first_is_closed(engine: Engine) {
@@ -161,7 +163,7 @@ fn an_older_store_is_refused_and_an_accepted_loss_is_listed(engine: Engine) {
             .contains("commit 6 was durable, the store ends at commit 3")
     );
     let (journal, recovered) = open_accepting_loss(engine, directory.path());
-    assert_eq!(seqs(&recovered, q(1)), [1, 2, 3]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 2, 3]);
     let lost = |number| millpond::storage::LogIndex(number);
     assert_eq!(
         recovered.losses,
@@ -190,7 +192,7 @@ fn a_missing_or_damaged_marker_is_refused_unless_the_loss_is_accepted(engine: En
     fs::remove_file(&marker).unwrap();
     assert!(refusal(engine, directory.path()).contains("is missing"));
     let (journal, recovered) = open_accepting_loss(engine, directory.path());
-    assert_eq!(seqs(&recovered, q(1)), [1, 2, 3]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 2, 3]);
     journal.close().unwrap();
     open(engine, directory.path()).unwrap();
 }
@@ -222,9 +224,9 @@ fn a_store_made_by_another_engine_is_refused_and_left_alone(engine: Engine) {
         said.contains("millpond export") && said.contains("millpond import"),
         "{said}"
     );
-    let (_journal, recovered) = open(engine, directory.path()).unwrap();
+    let (journal, recovered) = open(engine, directory.path()).unwrap();
     assert!(recovered.clean);
-    assert_eq!(seqs(&recovered, q(1)), [1, 2, 3]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 2, 3]);
 }
 
 test_each_engine!(

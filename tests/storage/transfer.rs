@@ -98,12 +98,15 @@ fn what_is_imported_is_what_was_exported(engine: Engine) {
         assert_eq!(next, [601, 10, 8, 8]);
         assert_eq!(recovered.queues.len(), 4);
         let wanted: Vec<u64> = (7..10).chain(51..600).collect();
-        assert_eq!(seqs(&recovered, q(1)), wanted);
-        assert_eq!(held(&recovered, q(1))[0], (7, 3, filled(99, 5000)));
-        assert!(held(&recovered, q(2))[1] == (8, 1, filled(8, 300_000)));
-        assert_eq!(held(&recovered, q(2))[2], (9, 0, Vec::new()));
-        assert_eq!(seqs(&recovered, q(3)), [0; 0]);
-        assert_eq!(held(&recovered, q(4)), [(7, 0, filled(99, 5000))]);
+        assert_eq!(seqs(&journal, &recovered, q(1)), wanted);
+        assert_eq!(
+            held(&journal, &recovered, q(1))[0],
+            (7, 3, filled(99, 5000))
+        );
+        assert!(held(&journal, &recovered, q(2))[1] == (8, 1, filled(8, 300_000)));
+        assert_eq!(held(&journal, &recovered, q(2))[2], (9, 0, Vec::new()));
+        assert_eq!(seqs(&journal, &recovered, q(3)), [0; 0]);
+        assert_eq!(held(&journal, &recovered, q(4)), [(7, 0, filled(99, 5000))]);
         drop(journal);
     }
 }

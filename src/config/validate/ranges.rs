@@ -106,6 +106,10 @@ impl Check<'_> {
         ] {
             self.within(key, &bytes, &range, |&bytes| size_text(bytes))?;
         }
+        let ingest = memory.ingest as u64;
+        self.within("memory.ingest", &ingest, &(MIB..=TIB), |&bytes| {
+            size_text(bytes)
+        })?;
         // A share of what there is has its range in its type.
         if let MemoryLimit::Bytes(bytes) = memory.limit {
             self.within("memory.limit", &bytes, &(16 * MIB..=1024 * TIB), |&bytes| {
@@ -123,6 +127,11 @@ impl Check<'_> {
                 "limits.login_timeout",
                 limits.login_timeout,
                 milliseconds(100)..=seconds(600),
+            ),
+            (
+                "limits.frame_timeout",
+                limits.frame_timeout,
+                milliseconds(100)..=seconds(3600),
             ),
             (
                 "shutdown.drain_timeout",

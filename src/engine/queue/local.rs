@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::arguments::{self, QueueArguments};
@@ -19,7 +20,10 @@ use crate::engine::outbox::Outbox;
 use crate::engine::turn::Turn;
 use crate::engine::vhost::Vhost;
 use crate::engine::whole::Whole;
-use crate::storage::{CommitNumber, QueueId, RecoveredQueue, Seq};
+use crate::storage::{CommitNumber, Journal, Loss, QueueId, RecoveredQueue, Seq};
+
+/// How many bytes of a queue are read from the log at a time when it is filled.
+const RECOVERY_READ_BYTES: usize = 1 << 20;
 
 /// Whether a queue and its persistent messages outlive the broker's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,15 +183,32 @@ impl LocalQueue {
     pub(in crate::engine) fn recover(
         &self,
         turn: &mut Turn<'_>,
+        journal: &Journal,
         recovered: RecoveredQueue,
         unclean: bool,
     ) -> Result<(), String> {
-        let mut messages = Vec::with_capacity(recovered.messages.len());
-        for found in recovered.messages {
-            let message = Message::decode(found.payload).map_err(|error| {
-                format!("queue '{}', message {}: {error}", self.name, found.seq.0)
-            })?;
-            messages.push((found.seq, found.returned, message));
+        let mut messages = Vec::new();
+        for &(first, last) in &recovered.live {
+            let mut from = Some(first);
+            while let Some(first) = from.filter(|&first| first <= last) {
+                let fetched = journal
+                    .read(self.id, first, last, RECOVERY_READ_BYTES)
+                    .map_err(|error| format!("queue '{}': {error}", self.name))?;
+                for (seq, payload) in fetched.messages {
+                    // Copied, so that one message never keeps a whole block in memory.
+                    let message =
+                        Message::decode(Bytes::copy_from_slice(&payload)).map_err(|error| {
+                            format!("queue '{}', message {}: {error}", self.name, seq.0)
+                        })?;
+                    let returned = recovered.returned.get(&seq).copied().unwrap_or_default();
+                    messages.push((seq, returned, message));
+                }
+                if let Some(&(first, last)) = fetched.lost.first() {
+                    let queue = self.id;
+                    self.quarantine(Loss::Messages { queue, first, last }.to_string());
+                }
+                from = fetched.upto.0.checked_add(1).map(Seq);
+            }
         }
         self.enter(turn, |state, _, fx| {
             state.recover(recovered.next_seq, messages, unclean, fx)
