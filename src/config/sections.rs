@@ -53,11 +53,18 @@ impl Default for Listen {
 pub struct Storage {
     /// The data directory; it is made if it does not exist. Default `./millpond-data`.
     pub data_dir: PathBuf,
-    /// The storage engine. Default `sled`.
+    /// The storage engine, for as long as the data directory lives. Default `sled`.
     pub engine: StorageEngine,
     /// Memory for the storage engine's cache. Default 64 MiB, 1 MiB to 1 TiB.
     #[serde(with = "size")]
     pub cache: u64,
+    /// fjall only: size of a memory table; there are at most four at a time. Default 16 MiB, 1 MiB to 1 GiB.
+    #[serde(with = "size")]
+    pub fjall_memtable: u64,
+    /// fjall only: bytes of its journals above which memory tables are written out early. Default 128 MiB, 64 MiB
+    /// to 64 GiB.
+    #[serde(with = "size")]
+    pub fjall_journals: u64,
     /// How long the writer waits, while many operations are pending, to gather a bigger commit. Default 0: it never
     /// waits. At most 1 s.
     #[serde(with = "duration")]
@@ -85,6 +92,8 @@ impl Default for Storage {
             data_dir: PathBuf::from("./millpond-data"),
             engine: StorageEngine::Sled,
             cache: 64 << 20,
+            fjall_memtable: 16 << 20,
+            fjall_journals: 128 << 20,
             commit_delay: Duration::ZERO,
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
@@ -101,6 +110,8 @@ impl Default for Storage {
 pub enum StorageEngine {
     /// The embedded store sled.
     Sled,
+    /// The embedded store fjall.
+    Fjall,
 }
 
 /// `[memory]`: when waiting messages leave memory, and when publishers are stopped because it runs short.

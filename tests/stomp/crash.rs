@@ -18,6 +18,8 @@ use crate::support::peer::{Peer, body, header};
 use crate::support::process::Process;
 
 const ROUNDS: usize = 20;
+/// Rounds with the other engine; the clients do the same, so it is about the store.
+const ROUNDS_FJALL: usize = 10;
 /// Receipts after which the process is killed, one round after the other.
 const KILL_AFTER: [usize; 10] = [1, 400, 7, 150, 60, 2, 800, 25, 250, 100];
 const PUBLISHERS: u32 = 3;
@@ -342,8 +344,8 @@ async fn check_transactions(broker: &Process, known: &mut Knowledge) {
 }
 
 /// One life of the broker: checks what is there, works, kills.
-async fn live(data: &Path, known: Knowledge, kill_after: usize) -> Knowledge {
-    let broker = Process::start(data, &[]).await;
+async fn live(data: &Path, engine: &str, known: Knowledge, kill_after: usize) -> Knowledge {
+    let broker = Process::start(data, &[engine]).await;
     let mut known = known;
     check_work(&broker, &mut known).await;
     check_transactions(&broker, &mut known).await;
@@ -381,18 +383,29 @@ async fn live(data: &Path, known: Knowledge, kill_after: usize) -> Knowledge {
     round.known.into_inner()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whenever_the_process_is_killed_what_was_receipted_is_there_and_nothing_else() {
+/// So many lives with an engine, and a last look.
+async fn live_and_die(engine: &str, rounds: usize) {
     let data = TempDir::new().expect("a temporary directory");
     let mut known = Knowledge::default();
-    for round in 0..ROUNDS {
-        known = live(data.path(), known, KILL_AFTER[round % KILL_AFTER.len()]).await;
+    for round in 0..rounds {
+        let kill_after = KILL_AFTER[round % KILL_AFTER.len()];
+        known = live(data.path(), engine, known, kill_after).await;
     }
-    let broker = Process::start(data.path(), &[]).await;
+    let broker = Process::start(data.path(), &[engine]).await;
     check_work(&broker, &mut known).await;
     check_transactions(&broker, &mut known).await;
     assert!(
         !known.work.is_empty() && !known.results.is_empty(),
         "the test tested nothing"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_process_is_killed_what_was_receipted_is_there_and_nothing_else() {
+    live_and_die("storage.engine=sled", ROUNDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_process_is_killed_fjall_has_kept_what_was_receipted_and_nothing_else() {
+    live_and_die("storage.engine=fjall", ROUNDS_FJALL).await;
 }

@@ -60,6 +60,12 @@ impl Check<'_> {
         }
         for (key, bytes, range) in [
             ("storage.cache", storage.cache, MIB..=TIB),
+            ("storage.fjall_memtable", storage.fjall_memtable, MIB..=GIB),
+            (
+                "storage.fjall_journals",
+                storage.fjall_journals,
+                64 * MIB..=64 * GIB,
+            ),
             (
                 "storage.checkpoint_bytes",
                 storage.checkpoint_bytes,
