@@ -1,7 +1,10 @@
-//! The log of commits, from outside: conformance of its stores, crashes, faults, damage, churn.
+//! The log of commits, from outside: conformance of its stores, crashes, faults, damage, churn, export and import.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[macro_use]
+#[path = "storage/engines.rs"]
+mod engines;
 #[path = "storage/model.rs"]
 mod model;
 #[path = "storage/support.rs"]
@@ -27,3 +30,5 @@ mod maintenance;
 mod reading;
 #[path = "storage/sparse.rs"]
 mod sparse;
+#[path = "storage/transfer.rs"]
+mod transfer;

@@ -1,19 +1,20 @@
 //! From the configuration to the options of each floor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_protocol::stomp;
 
 use crate::config::{self, Config};
-use crate::connection::DriverOptions;
 use crate::connection::stomp::{ErrorMode, StompOptions};
+use crate::connection::{DriverOptions, Ingest};
 use crate::engine::access::{
     AccessConfig, Password, PermissionConfig, TopicPermissionConfig, UserConfig,
 };
-use crate::engine::memory::MemoryLimit;
+use crate::engine::memory::{Memory, MemoryLimit};
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
-use crate::storage::{DirectoryOptions, JournalOptions, SledOptions};
+use crate::storage::{DirectoryOptions, EngineOptions, FjallOptions, JournalOptions, SledOptions};
 
 /// The least time a closing connection has to fetch what is owed to it.
 const CLOSE_TIMEOUT_MIN: Duration = Duration::from_secs(5);
@@ -30,20 +31,34 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             verify: storage.verify_at_start,
             ..JournalOptions::default()
         },
-        sled: SledOptions {
-            cache_bytes: storage.cache,
-            ..SledOptions::default()
-        },
+        engine: engine(storage),
         accept_data_loss: storage.accept_data_loss,
     }
 }
 
-/// The limit of accounted memory.
-pub(super) fn memory(config: &Config) -> MemoryLimit {
-    match config.memory.limit {
+/// The engine and its options.
+fn engine(storage: &config::Storage) -> EngineOptions {
+    let cache_bytes = storage.cache;
+    match storage.engine {
+        config::StorageEngine::Sled => EngineOptions::Sled(SledOptions {
+            cache_bytes,
+            ..SledOptions::default()
+        }),
+        config::StorageEngine::Fjall => EngineOptions::Fjall(FjallOptions {
+            cache_bytes,
+            memtable_bytes: storage.fjall_memtable,
+            journals_bytes: storage.fjall_journals,
+        }),
+    }
+}
+
+/// The account of memory.
+pub(super) fn memory(config: &Config) -> Memory {
+    let limit = match config.memory.limit {
         config::MemoryLimit::Percent(percent) => MemoryLimit::Percent(percent),
         config::MemoryLimit::Bytes(bytes) => MemoryLimit::Bytes(bytes),
-    }
+    };
+    Memory::new(limit).paging_from(config.memory.page_from)
 }
 
 /// The vhosts declared; `/` if none is.
@@ -127,6 +142,12 @@ pub(super) fn access(config: &Config) -> Result<AccessConfig, String> {
 
 fn exchange(name: &str) -> Result<ExchangeName, String> {
     ExchangeName::parse(name.to_owned()).map_err(|error| format!("exchange '{name}': {error}"))
+}
+
+/// The memory for large frames that are coming in.
+pub(super) fn ingest(config: &Config, memory: &Arc<Memory>) -> Ingest {
+    let (bytes, patience) = (config.memory.ingest, config.limits.frame_timeout);
+    Ingest::new(bytes, patience, Arc::clone(memory))
 }
 
 /// How connections are driven.

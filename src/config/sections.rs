@@ -53,11 +53,18 @@ impl Default for Listen {
 pub struct Storage {
     /// The data directory; it is made if it does not exist. Default `./millpond-data`.
     pub data_dir: PathBuf,
-    /// The storage engine. Default `sled`.
+    /// The storage engine, for as long as the data directory lives. Default `sled`.
     pub engine: StorageEngine,
     /// Memory for the storage engine's cache. Default 64 MiB, 1 MiB to 1 TiB.
     #[serde(with = "size")]
     pub cache: u64,
+    /// fjall only: size of a memory table; there are at most four at a time. Default 16 MiB, 1 MiB to 1 GiB.
+    #[serde(with = "size")]
+    pub fjall_memtable: u64,
+    /// fjall only: bytes of its journals above which memory tables are written out early. Default 128 MiB, 64 MiB
+    /// to 64 GiB.
+    #[serde(with = "size")]
+    pub fjall_journals: u64,
     /// How long the writer waits, while many operations are pending, to gather a bigger commit. Default 0: it never
     /// waits. At most 1 s.
     #[serde(with = "duration")]
@@ -85,6 +92,8 @@ impl Default for Storage {
             data_dir: PathBuf::from("./millpond-data"),
             engine: StorageEngine::Sled,
             cache: 64 << 20,
+            fjall_memtable: 16 << 20,
+            fjall_journals: 128 << 20,
             commit_delay: Duration::ZERO,
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
@@ -101,21 +110,33 @@ impl Default for Storage {
 pub enum StorageEngine {
     /// The embedded store sled.
     Sled,
+    /// The embedded store fjall.
+    Fjall,
 }
 
-/// `[memory]`: when publishers are stopped because memory runs short.
+/// `[memory]`: when waiting messages leave memory, and when publishers are stopped because it runs short.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Memory {
     /// Accounted memory at which publishers stop being read: a share of the machine's or control group's memory
     /// (1% to 95%) or a size (at least 16 MiB). Default 40%.
     pub limit: MemoryLimit,
+    /// Bytes that frames over 128 KiB which are still coming in may take, all connections together; beyond it their
+    /// clients are not read from until it is their turn. Default 64 MiB, 1 MiB to 1 TiB.
+    #[serde(with = "memory_size")]
+    pub ingest: usize,
+    /// Accounted memory from which on waiting messages are kept on disk alone, less and less of each queue in memory.
+    /// Default 64 MiB, 256 KiB to 1 TiB; at most a quarter of `limit` counts.
+    #[serde(with = "size")]
+    pub page_from: u64,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             limit: MemoryLimit::Percent(40),
+            ingest: 64 * MIB,
+            page_from: 64 << 20,
         }
     }
 }
@@ -160,6 +181,9 @@ pub struct Limits {
     /// Time from accepting a connection to its login. Default 10 s, 100 ms to 10 min.
     #[serde(with = "duration")]
     pub login_timeout: Duration,
+    /// Time a frame over 128 KiB has to come in, beside what it needs at 64 KiB a second. Default 60 s, 100 ms to 1 h.
+    #[serde(with = "duration")]
+    pub frame_timeout: Duration,
     /// Client connections, all protocols together. Default `auto`: what the file descriptor limit allows (the soft
     /// limit is raised to the hard one at start).
     pub connections: Connections,
@@ -192,6 +216,7 @@ impl Default for Limits {
             header_line_bytes: 64 * KIB,
             login_bytes: 64 * KIB,
             login_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(60),
             connections: Connections::Auto,
             subscriptions: 1024,
             unsettled: 100_000,

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 
 use super::buffer::{BufferPool, READ_SIZE};
+use super::ingest::{Ingest, Share};
 use super::output::Output;
 use super::session::{Flow, LoginFuture, Session, Woken};
 
@@ -34,6 +36,15 @@ pub struct DriverOptions {
     pub close_timeout: Duration,
 }
 
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Read buffers.
+    pub pool: Arc<BufferPool>,
+    /// Memory for large frames that are coming in.
+    pub ingest: Arc<Ingest>,
+}
+
 /// How connections are told to end.
 #[derive(Clone, Debug)]
 pub struct Stop {
@@ -50,32 +61,55 @@ enum Event {
     Woken,
     Deadline,
     Login(super::session::LoginOutcome),
+    /// There is room for the frame coming in.
+    Room(OwnedSemaphorePermit),
     Stopping,
 }
 
 /// Drives one connection until it ends. Errors of the socket just end it.
-pub async fn drive<T, S>(
-    mut transport: T,
-    mut session: S,
+///
+/// The session has an allocation of its own: what is handed from future to future is in the task once for each of them,
+/// and a broker has many connections that do nothing.
+pub fn drive<T, S>(
+    transport: T,
+    session: S,
     stop: Stop,
-    pool: Arc<BufferPool>,
+    shared: Shared,
+    options: DriverOptions,
+) -> impl Future<Output = ()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Session,
+{
+    drive_boxed(transport, Box::new(session), stop, shared, options)
+}
+
+async fn drive_boxed<T, S>(
+    mut transport: T,
+    mut session: Box<S>,
+    stop: Stop,
+    shared: Shared,
     options: DriverOptions,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Session,
 {
     let mut driver = Driver {
-        session: &mut session,
+        session: &mut *session,
         output: Output::default(),
         input: None,
         unread: false,
+        share: Share::default(),
         login: None,
         closing: None,
         timer: None,
         stopping: false,
         options,
     };
-    let ended = contained(driver.run(&mut transport, &stop, &pool)).await;
+    let ended = {
+        let driving = pin!(driver.run(&mut transport, &stop, &shared));
+        contained(driving).await
+    };
     session.close();
     if ended.is_ok() {
         linger(&mut transport).await;
@@ -83,8 +117,7 @@ pub async fn drive<T, S>(
 }
 
 /// A panic while driving one connection ends that connection only: what it holds still goes back.
-async fn contained(driving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    let mut driving = pin!(driving);
+async fn contained(mut driving: Pin<&mut impl Future<Output = io::Result<()>>>) -> io::Result<()> {
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| driving.as_mut().poll(cx)));
         // The panic hook has told what happened.
@@ -120,6 +153,8 @@ struct Driver<'s, S> {
     input: Option<BytesMut>,
     /// Bytes were read that the session was not given yet.
     unread: bool,
+    /// Of the memory for large frames.
+    share: Share,
     login: Option<LoginFuture>,
     /// Since when the connection only wants to get rid of what is owed.
     closing: Option<Instant>,
@@ -134,8 +169,9 @@ impl<S: Session> Driver<'_, S> {
         &mut self,
         transport: &mut T,
         stop: &Stop,
-        pool: &BufferPool,
+        shared: &Shared,
     ) -> io::Result<()> {
+        let pool = &*shared.pool;
         let outbox = self.session.outbox();
         let mut aborted = pin!(stop.abort.cancelled());
         let mut stopped = pin!(stop.clients.cancelled());
@@ -152,6 +188,7 @@ impl<S: Session> Driver<'_, S> {
             if self.unread && answers && idle {
                 let flow = self.take_input(now, pool);
                 self.follow(flow, now);
+                self.make_room(&shared.ingest);
                 continue;
             }
             let room = answers
@@ -159,13 +196,18 @@ impl<S: Session> Driver<'_, S> {
                     .input
                     .as_ref()
                     .is_none_or(|input| input.len() < READ_SIZE);
+            let room = room && self.share.allows_reading();
             let reads = idle && self.session.wants_input(now, room);
+            if !reads {
+                self.share.excuse(now);
+            }
             let event = {
-                let (input, output, login, timer) = (
+                let (input, output, login, timer, share) = (
                     &mut self.input,
                     &mut self.output,
                     &mut self.login,
                     &mut self.timer,
+                    &mut self.share,
                 );
                 let write_bytes = self.options.write_bytes;
                 // The socket comes last: a client that never stops sending must not keep its own receipts,
@@ -177,20 +219,21 @@ impl<S: Session> Driver<'_, S> {
                     () = outbox.woken() => Event::Woken,
                     outcome = wait_login(login) => Event::Login(outcome),
                     () = wait_timer(timer) => Event::Deadline,
+                    permit = share.turn() => Event::Room(permit),
                     event = poll_fn(|cx| poll_socket(transport, input, output, reads, write_bytes, pool, cx)) => event?,
                 }
             };
-            self.on_event(event, pool)?;
+            self.on_event(event, shared)?;
         }
     }
 
-    fn on_event(&mut self, event: Event, pool: &BufferPool) -> io::Result<()> {
+    fn on_event(&mut self, event: Event, shared: &Shared) -> io::Result<()> {
         let now = Instant::now();
         let flow = match event {
             // The client has said all it will. It may only have closed its half, and wait for its answers.
             Event::Input(0) => {
                 if self.unread {
-                    let _ = self.take_input(now, pool);
+                    let _ = self.take_input(now, &shared.pool);
                 }
                 Flow::Close
             }
@@ -232,9 +275,20 @@ impl<S: Session> Driver<'_, S> {
                     && self.closing.is_none()
                 {
                     self.session.on_timeout(now, &mut self.output)
+                } else if self
+                    .share
+                    .deadline()
+                    .is_some_and(|deadline| deadline <= now)
+                    && self.closing.is_none()
+                {
+                    self.session.on_slow_frame(&mut self.output)
                 } else {
                     Flow::Continue
                 }
+            }
+            Event::Room(permit) => {
+                self.share.take_turn(&shared.ingest, permit);
+                Flow::Continue
             }
             Event::Stopping => {
                 self.stopping = true;
@@ -251,6 +305,7 @@ impl<S: Session> Driver<'_, S> {
             Flow::Continue => {}
             Flow::Close => {
                 self.closing.get_or_insert(now);
+                self.share = Share::None;
                 // At once, not when the socket ends: a client that was told it may go must not be given
                 // what comes meanwhile, and what it holds is free for others.
                 self.session.close();
@@ -274,6 +329,17 @@ impl<S: Session> Driver<'_, S> {
             pool.give(input);
         }
         flow
+    }
+
+    /// Sees to it that the frame which has begun to come in may be kept.
+    fn make_room(&mut self, ingest: &Ingest) {
+        let received = self.input.as_ref().map_or(0, BytesMut::len);
+        let bytes = if received > 0 && self.closing.is_none() {
+            self.session.frame_bytes(received)
+        } else {
+            0
+        };
+        self.share.ask(ingest, bytes);
     }
 
     /// Lets the session encode what waits, as much as one write takes. What does not fit is fetched when
@@ -301,7 +367,10 @@ impl<S: Session> Driver<'_, S> {
         let closing = self.closing.map(|since| since + self.options.close_timeout);
         let deadline = match closing {
             Some(closing) => Some(closing),
-            None => self.session.deadline(),
+            None => [self.session.deadline(), self.share.deadline()]
+                .into_iter()
+                .flatten()
+                .min(),
         };
         let Some(deadline) = deadline else { return };
         match &mut self.timer {

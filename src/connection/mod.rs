@@ -2,13 +2,15 @@
 
 mod buffer;
 mod driver;
+mod ingest;
 mod output;
 mod peer;
 mod session;
 pub mod stomp;
 
 pub use buffer::BufferPool;
-pub use driver::{DriverOptions, Stop, drive};
+pub use driver::{DriverOptions, Shared, Stop, drive};
+pub use ingest::Ingest;
 pub use output::Output;
 pub use peer::Peer;
 pub use session::{Flow, LoginFuture, LoginOutcome, Session, Woken};

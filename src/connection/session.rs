@@ -48,6 +48,13 @@ pub trait Session: Send {
     /// Carries out every complete frame in `input`; what is incomplete stays there.
     fn on_bytes(&mut self, now: Instant, input: &mut BytesMut, output: &mut Output) -> Flow;
 
+    /// How many bytes the frame that has begun to come in will have, at most; `received` of them, or more
+    /// frames, are there.
+    fn frame_bytes(&self, received: usize) -> usize;
+
+    /// A large frame has not come in within its time: says so to the client.
+    fn on_slow_frame(&mut self, output: &mut Output) -> Flow;
+
     /// A login was checked.
     fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow;
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
 use super::stomp::{StompOptions, StompSession};
-use super::{BufferPool, DriverOptions, Peer, Stop, drive};
+use super::{BufferPool, DriverOptions, Ingest, Peer, Shared, Stop, drive};
 use crate::engine::access::{Access, AccessConfig};
 use crate::engine::broker::Broker;
 use crate::engine::clock::Clock;
@@ -24,6 +24,7 @@ struct Server {
     broker: Arc<Broker>,
     stop: CancellationToken,
     options: StompOptions,
+    shared: Shared,
     accepted: AtomicU64,
 }
 
@@ -47,8 +48,17 @@ impl Server {
         )
         .unwrap();
         broker.start();
+        let shared = Shared {
+            pool: Arc::new(BufferPool::new(4)),
+            ingest: Arc::new(Ingest::new(
+                1 << 20,
+                Duration::from_secs(60),
+                Arc::clone(&broker.core().memory),
+            )),
+        };
         Self {
             broker,
+            shared,
             stop: CancellationToken::new(),
             options: StompOptions::default(),
             accepted: AtomicU64::new(0),
@@ -76,13 +86,7 @@ impl Server {
             write_bytes: 256 * 1024,
             close_timeout: Duration::from_secs(60),
         };
-        tokio::spawn(drive(
-            theirs,
-            session,
-            stop,
-            Arc::new(BufferPool::new(4)),
-            options,
-        ));
+        tokio::spawn(drive(theirs, session, stop, self.shared.clone(), options));
         Client { stream: ours }
     }
 
@@ -145,6 +149,27 @@ fn header<'f>(frame: &'f str, name: &str) -> &'f str {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let server = Server::start();
+    let (ours, _theirs) = tokio::io::duplex(1);
+    let owner = Owner(1);
+    let remote = "127.0.0.1:1".parse().unwrap();
+    let options = Arc::new(StompOptions::default());
+    let session = StompSession::new(Arc::clone(&server.broker), options, Peer { remote }, owner);
+    let stop = Stop {
+        clients: CancellationToken::new(),
+        abort: CancellationToken::new(),
+    };
+    let driver = DriverOptions {
+        write_bytes: 256 << 10,
+        close_timeout: Duration::from_secs(1),
+    };
+    let task = drive(ours, session, stop, server.shared.clone(), driver);
+    let bytes = size_of_val(&task);
+    assert!(bytes <= 2048, "{bytes} bytes");
 }
 
 #[tokio::test]
@@ -530,4 +555,92 @@ async fn every_publisher_that_a_full_queue_holds_goes_on_in_the_end() {
     for publisher in publishers {
         publisher.await.unwrap();
     }
+}
+
+/// The beginning of a SEND whose body has so many bytes; the rest of it is `x`.
+fn begun(bytes: usize, begin: usize) -> String {
+    format!(
+        "SEND\ndestination:/queue/large\npersistent:false\nreceipt:done\ncontent-length:{bytes}\n\n{}",
+        "x".repeat(begin)
+    )
+}
+
+impl Client {
+    /// Writes as much of `text` as is read at the other end; the bytes taken.
+    async fn taken_of(&mut self, text: &str) -> usize {
+        let mut taken = 0;
+        while taken < text.len() {
+            let write = self.stream.write(&text.as_bytes()[taken..]);
+            match tokio::time::timeout(Duration::from_secs(1), write).await {
+                Ok(count) => taken += count.unwrap(),
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+}
+
+#[tokio::test]
+async fn large_frames_wait_for_room_before_they_are_read_and_those_that_began_are_finished() {
+    let server = Server::start();
+    let (size, begin) = (800_000, 200_000);
+    let mut first = server.client().await;
+    let mut second = server.client().await;
+    let mut small = server.client().await;
+    small
+        .carried_out("SEND\ndestination:/queue/large\npersistent:false\n\n")
+        .await;
+    // The queue is there: nothing from here on waits for the disk, which knows no paused clock.
+    tokio::time::pause();
+    assert_eq!(
+        first.taken_of(&begun(size, begin)).await,
+        begun(size, begin).len()
+    );
+    let used = server.broker.core().memory.used();
+    assert!(used >= size as u64, "{used} bytes are accounted");
+    // The second one fits beside the first only when that is done: it is not read from meanwhile.
+    let whole = begun(size, size) + "\0";
+    let taken = second.taken_of(&whole).await;
+    assert!(
+        taken < 500_000,
+        "{taken} bytes were taken that there is no room for"
+    );
+    small
+        .carried_out("SEND\ndestination:/queue/large\npersistent:false\n\nhello")
+        .await;
+    first.send(&"x".repeat(size - begin)).await;
+    assert!(first.frame().await.contains("receipt-id:done\n"));
+    second
+        .stream
+        .write_all(&whole.as_bytes()[taken..])
+        .await
+        .unwrap();
+    assert!(second.frame().await.contains("receipt-id:done\n"));
+}
+
+#[tokio::test]
+async fn a_large_frame_that_does_not_come_is_told_so_and_gives_its_room_back() {
+    let server = Server::start();
+    let mut slow = server.client().await;
+    let mut waiting = server.client().await;
+    waiting
+        .carried_out("SEND\ndestination:/queue/large\npersistent:false\n\n")
+        .await;
+    // The queue is there: nothing from here on waits for the disk, which knows no paused clock.
+    tokio::time::pause();
+    slow.taken_of(&begun(800_000, 200_000)).await;
+    let whole = begun(800_000, 800_000) + "\0";
+    let taken = waiting.taken_of(&whole).await;
+    tokio::time::advance(Duration::from_secs(120)).await;
+    let error = slow.frame().await;
+    assert!(
+        error.starts_with("ERROR\n") && error.contains("code:frame_timeout\n"),
+        "{error}"
+    );
+    waiting
+        .stream
+        .write_all(&whole.as_bytes()[taken..])
+        .await
+        .unwrap();
+    assert!(waiting.frame().await.contains("receipt-id:done\n"));
 }

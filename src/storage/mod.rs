@@ -22,7 +22,9 @@
 //! | `housekeeping`, `rewrite`, `sweep` | between commits: merging sparse blocks, removing dead ones |
 //! | `recovery`, `replay` | from octets back to queues and definitions |
 //! | `loss`, `verify` | what cannot be read any more, and looking for it |
-//! | `memory`, `sled`, `faulty` | the stores |
+//! | `memory`, `sled`, `fjall`, `faulty` | the stores |
+//! | `engine` | which embedded database keeps a store |
+//! | `stream`, `export`, `import` | what a store holds, independent of who keeps it |
 //! | `directory`, `lock`, `marker`, `disk` | the data directory, and what guards it |
 
 mod batch;
@@ -35,11 +37,15 @@ mod cut;
 mod directory;
 mod disk;
 mod effect;
+mod engine;
 mod error;
+mod export;
 mod faulty;
+mod fjall;
 mod frame;
 mod hash;
 mod housekeeping;
+mod import;
 mod index;
 mod journal;
 mod layout;
@@ -56,6 +62,7 @@ mod replay;
 mod rewrite;
 mod runs;
 mod sled;
+mod stream;
 mod sweep;
 mod varint;
 mod verify;
@@ -70,14 +77,19 @@ use bytes::Bytes;
 pub use self::commit::Unit;
 pub use self::directory::{DirectoryOptions, open_directory};
 pub use self::disk::{Reserve, available_bytes};
+pub use self::engine::{Engine, EngineOptions};
 pub use self::error::StorageError;
+pub use self::export::{Exported, export_directory};
 pub use self::faulty::{Faults, FaultyStore};
+pub use self::fjall::{FjallOptions, FjallStore};
+pub use self::import::import_directory;
 pub use self::journal::{Journal, JournalOptions, JournalStats};
 pub use self::loss::Loss;
 pub use self::memory::MemoryStore;
 pub use self::reader::Fetched;
 pub use self::recovery::{Recovered, RecoveredQueue};
 pub use self::sled::{SledOptions, SledStore};
+pub use self::stream::Transferred;
 
 /// The largest value ever given to a [`Store`], in bytes; longer messages are cut into pieces.
 ///

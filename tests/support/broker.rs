@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use millpond::connection::stomp::{StompOptions, StompSession};
-use millpond::connection::{BufferPool, DriverOptions, Peer as Remote, Stop, drive};
+use millpond::connection::{
+    BufferPool, DriverOptions, Ingest, Peer as Remote, Shared, Stop, drive,
+};
 use millpond::engine::access::{
     Access, AccessConfig, PermissionConfig, TopicPermissionConfig, UserConfig,
 };
@@ -149,10 +151,15 @@ impl Setup {
         broker.start();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
+        let patience = Duration::from_secs(60);
+        let ingest = Ingest::new(64 << 20, patience, Arc::clone(&broker.core().memory));
         let floor = Arc::new(Floor {
             broker,
             options: Arc::new(self.stomp),
-            pool: Arc::new(BufferPool::new(16)),
+            shared: Shared {
+                pool: Arc::new(BufferPool::new(16)),
+                ingest: Arc::new(ingest),
+            },
             stop: Stop {
                 clients: CancellationToken::new(),
                 abort: CancellationToken::new(),
@@ -181,7 +188,7 @@ impl Setup {
 struct Floor {
     broker: Arc<Broker>,
     options: Arc<StompOptions>,
-    pool: Arc<BufferPool>,
+    shared: Shared,
     stop: Stop,
     tasks: TaskTracker,
     accepted: AtomicU64,
@@ -204,7 +211,7 @@ impl Floor {
             stream,
             session,
             self.stop.clone(),
-            Arc::clone(&self.pool),
+            self.shared.clone(),
             driver,
         ));
     }

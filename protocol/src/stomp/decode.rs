@@ -16,6 +16,8 @@ use super::version::Version;
 
 /// The least a partial frame reserves for what is still to come, in bytes.
 const RESERVE_MIN: usize = 4 << 10;
+/// Up to this size (bytes) an incomplete frame without `content-length` is taken to be nearly complete.
+const UNCOUNTED_SMALL: usize = 128 << 10;
 
 /// Takes frames out of a buffer of received bytes.
 ///
@@ -105,6 +107,21 @@ impl Decoder {
                 Stage::Counted { body, length } => return self.counted_body(src, body, length),
                 Stage::Terminated { body, scanned } => {
                     return self.terminated_body(src, body, scanned);
+                }
+            }
+        }
+    }
+
+    /// How many bytes the frame that [`Decoder::decode`] found incomplete in a buffer of `received` bytes will
+    /// have at most. Where no `content-length` says it, a frame is taken to be a small one until it is not.
+    pub(super) fn frame_bytes(&self, received: usize) -> usize {
+        match self.stage {
+            Stage::Counted { body, length } => body + length + 1,
+            Stage::Noise | Stage::Command | Stage::Headers | Stage::Terminated { .. } => {
+                if received <= UNCOUNTED_SMALL {
+                    received
+                } else {
+                    self.limits.frame_bytes.max(received)
                 }
             }
         }

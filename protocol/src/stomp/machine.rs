@@ -176,6 +176,13 @@ impl Machine {
         }
     }
 
+    /// How many bytes the frame that has begun in a buffer of `received` bytes will have at most: what its
+    /// `content-length` says, or the limit if the frame has already outgrown what is usual without one.
+    #[must_use]
+    pub fn frame_bytes(&self, received: usize) -> usize {
+        self.decoder.frame_bytes(received)
+    }
+
     fn before_login(
         &mut self,
         deadline: Option<Instant>,

@@ -60,6 +60,12 @@ impl Check<'_> {
         }
         for (key, bytes, range) in [
             ("storage.cache", storage.cache, MIB..=TIB),
+            ("storage.fjall_memtable", storage.fjall_memtable, MIB..=GIB),
+            (
+                "storage.fjall_journals",
+                storage.fjall_journals,
+                64 * MIB..=64 * GIB,
+            ),
             (
                 "storage.checkpoint_bytes",
                 storage.checkpoint_bytes,
@@ -70,6 +76,7 @@ impl Check<'_> {
                 storage.backlog_bytes as u64,
                 MIB..=16 * GIB,
             ),
+            ("memory.page_from", memory.page_from, 256 * KIB..=TIB),
             ("disk.reserve", disk.reserve, 0..=16 * GIB),
             (
                 "limits.message_bytes",
@@ -100,6 +107,10 @@ impl Check<'_> {
         ] {
             self.within(key, &bytes, &range, |&bytes| size_text(bytes))?;
         }
+        let ingest = memory.ingest as u64;
+        self.within("memory.ingest", &ingest, &(MIB..=TIB), |&bytes| {
+            size_text(bytes)
+        })?;
         // A share of what there is has its range in its type.
         if let MemoryLimit::Bytes(bytes) = memory.limit {
             self.within("memory.limit", &bytes, &(16 * MIB..=1024 * TIB), |&bytes| {
@@ -117,6 +128,11 @@ impl Check<'_> {
                 "limits.login_timeout",
                 limits.login_timeout,
                 milliseconds(100)..=seconds(600),
+            ),
+            (
+                "limits.frame_timeout",
+                limits.frame_timeout,
+                milliseconds(100)..=seconds(3600),
             ),
             (
                 "shutdown.drain_timeout",

@@ -78,6 +78,12 @@ impl StompError {
     }
 }
 
+/// A large frame did not come in within `limits.frame_timeout` and what it needs at the least pace.
+pub(super) fn slow_frame() -> StompError {
+    let body = "the frame came in too slowly; the room kept for it is needed by others. Send it again, faster or in smaller messages\n";
+    StompError::new("Frame timeout", "frame_timeout", body).closing()
+}
+
 /// The words of the engine in the words of STOMP, `message` in RabbitMQ's spelling.
 pub(super) fn from_engine(error: &EngineError) -> StompError {
     let (message, code) = match error {

@@ -400,6 +400,17 @@ impl Session for StompSession {
         self.turn(|session, turn| session.take_events(turn, now, input, output))
     }
 
+    fn frame_bytes(&self, received: usize) -> usize {
+        self.machine.frame_bytes(received)
+    }
+
+    fn on_slow_frame(&mut self, output: &mut Output) -> Flow {
+        tracing::info!(client = %self.peer.remote, "connection ends: a large frame came in too slowly");
+        let error = reply::slow_frame();
+        error.put(output.buffer(), self.machine.version(), None, &[]);
+        Flow::Close
+    }
+
     fn on_login(&mut self, now: Instant, outcome: LoginOutcome, output: &mut Output) -> Flow {
         let Some(pending) = self.login.take() else {
             return Flow::Continue;
