@@ -18,7 +18,7 @@ const LOAD: Load = Load {
 /// Rounds of load and kill -9 on one data directory kept by `engine`.
 async fn live_and_die(engine: &str, rounds: usize) {
     let data = TempDir::new().expect("a temporary directory");
-    let engine = ["--set", engine];
+    let engine = [engine];
     let mut known = Knowledge::new(LOAD);
     for round in 0..rounds {
         let broker = Process::start(data.path(), &engine).await;
