@@ -1,9 +1,12 @@
 //! How many durable messages a second the log takes on this machine.
 //!
-//! `cargo bench --bench storage [SECONDS]`. A message is one enqueue and, four batches later, its settle;
-//! each batch is one unit that is waited for, unless the line says otherwise. Figures depend on the disk
-//! under the system's temporary directory.
+//! `cargo bench --bench storage -- [SECONDS] [sled|fjall] [deep]`, both engines if none is named. A message is
+//! one enqueue and, four batches later, its settle; each batch is one unit that is waited for, unless the line
+//! says otherwise. Figures depend on the disk under the system's temporary directory. Each engine has a process
+//! of its own, so that the memory it says is its own. `deep` measures a million messages that wait and are
+//! drained instead.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +14,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use millpond::storage::{
-    DirectoryOptions, Journal, Payload, QueueId, Seq, StorageError, Unit, Waiter, open_directory,
+    DirectoryOptions, Engine, EngineOptions, Journal, Payload, QueueId, Recovered, RecoveredQueue,
+    Seq, StorageError, Unit, Waiter, open_directory,
 };
 
 /// How many batches later a message is settled.
@@ -69,8 +73,27 @@ fn body(len: usize) -> Arc<dyn Payload> {
     Arc::new(Body(vec![7; len]))
 }
 
-fn open(path: &Path) -> Result<Journal, StorageError> {
-    open_directory(path, DirectoryOptions::default()).map(|(journal, _)| journal)
+fn reopen(engine: Engine, path: &Path) -> Result<(Journal, Recovered), StorageError> {
+    let options = DirectoryOptions {
+        engine: EngineOptions::from(engine),
+        ..DirectoryOptions::default()
+    };
+    open_directory(path, options)
+}
+
+fn open(engine: Engine, path: &Path) -> Result<Journal, StorageError> {
+    reopen(engine, path).map(|(journal, _)| journal)
+}
+
+/// Anonymous memory of this process in MB, now and at most, where the system tells.
+fn memory_mb() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        number.unwrap_or_default() / 1024
+    };
+    (field("RssAnon:"), field("VmHWM:"))
 }
 
 /// Seconds of CPU this process has used, in user and system mode, where the system tells.
@@ -140,9 +163,15 @@ impl Line {
 }
 
 /// Batches of one size over a number of queues.
-fn durable(seconds: u64, batch: u64, queues: u64, len: usize) -> Result<(), StorageError> {
+fn durable(
+    engine: Engine,
+    seconds: u64,
+    batch: u64,
+    queues: u64,
+    len: usize,
+) -> Result<(), StorageError> {
     let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
-    let journal = open(directory.path())?;
+    let journal = open(engine, directory.path())?;
     let publisher = Publisher::new(&journal);
     let limit = Duration::from_secs(seconds);
     let mut line = Line::begin(format!("{batch} x {len} B, {queues} queues"), len);
@@ -166,6 +195,7 @@ fn durable(seconds: u64, batch: u64, queues: u64, len: usize) -> Result<(), Stor
     journal.close()
 }
 
+/// Bytes that the files in a directory really take.
 fn walk(path: &Path) -> u64 {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries
@@ -173,16 +203,16 @@ fn walk(path: &Path) -> u64 {
             if entry.path().is_dir() {
                 walk(&entry.path())
             } else {
-                entry.metadata().map_or(0, |found| found.len())
+                entry.metadata().map_or(0, |found| found.blocks() * 512)
             }
         })
         .sum()
 }
 
 /// Messages that are settled in the commit they came with.
-fn short_lived(seconds: u64) -> Result<(), StorageError> {
+fn short_lived(engine: Engine, seconds: u64) -> Result<(), StorageError> {
     let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
-    let journal = open(directory.path())?;
+    let journal = open(engine, directory.path())?;
     let publisher = Publisher::new(&journal);
     let limit = Duration::from_secs(seconds);
     let shared = body(1024);
@@ -206,9 +236,9 @@ fn short_lived(seconds: u64) -> Result<(), StorageError> {
 }
 
 /// A backlog, left by a crash, being recovered.
-fn recovery(messages: u64, len: usize) -> Result<(), StorageError> {
+fn recovery(engine: Engine, messages: u64, len: usize) -> Result<(), StorageError> {
     let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
-    let journal = open(directory.path())?;
+    let journal = open(engine, directory.path())?;
     let publisher = Publisher::new(&journal);
     for start in (1..=messages).step_by(1024) {
         publisher.commit(|unit| {
@@ -218,34 +248,96 @@ fn recovery(messages: u64, len: usize) -> Result<(), StorageError> {
     drop(publisher);
     drop(journal);
     let from = Instant::now();
-    let (journal, recovered) = open_directory(directory.path(), DirectoryOptions::default())?;
-    let found: usize = recovered
-        .queues
-        .values()
-        .map(|queue| queue.messages.len())
-        .sum();
+    let (journal, recovered) = reopen(engine, directory.path())?;
+    let found: u64 = recovered.queues.values().map(RecoveredQueue::len).sum();
     println!("recovery of {found} x {len} B: {:.2?}", from.elapsed());
     journal.close()
 }
 
-fn run(seconds: u64) -> Result<(), StorageError> {
-    for batch in [1, 32, 256, 2048] {
-        durable(seconds, batch, 1, 1024)?;
+/// A million messages that wait, and are drained; what is left of them on disk and in memory.
+fn deep(engine: Engine) -> Result<(), StorageError> {
+    const MESSAGES: u64 = 1_000_000;
+    let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
+    let journal = open(engine, directory.path())?;
+    let publisher = Publisher::new(&journal);
+    let say = |what: &str, from: Instant, cpu: f64| {
+        let (took, cpu) = (from.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        println!(
+            "{what:<32} {:>9.0} msg/s  CPU {cpu:>6.2} s/M  {} MB on disk, {} MB in memory",
+            MESSAGES as f64 / took,
+            walk(directory.path()) >> 20,
+            memory_mb().0
+        );
+    };
+    let (from, cpu) = (Instant::now(), cpu_seconds());
+    for start in (1..=MESSAGES).step_by(1000) {
+        publisher.commit(|unit| {
+            (start..start + 1000).for_each(|seq| unit.enqueue(QueueId(1), Seq(seq), body(1024)));
+        });
     }
-    durable(seconds, 2048, 1, 16)?;
-    durable(seconds, 32, 1, 64 * 1024)?;
+    say("1,000,000 x 1024 B, filled", from, cpu);
+    let (from, cpu) = (Instant::now(), cpu_seconds());
+    for start in (1..=MESSAGES).step_by(1000) {
+        publisher.commit(|unit| unit.settle(QueueId(1), Seq(start), Seq(start + 999)));
+    }
+    say("the same, drained", from, cpu);
+    drop(publisher);
+    journal.close()?;
+    println!("closed: {} MB on disk", walk(directory.path()) >> 20);
+    let from = Instant::now();
+    let (journal, _) = reopen(engine, directory.path())?;
+    println!("opened again: {:.2?}", from.elapsed());
+    journal.close()
+}
+
+fn run(engine: Engine, seconds: u64) -> Result<(), StorageError> {
+    for len in [1024, 16] {
+        for batch in [1, 32, 256, 2048] {
+            durable(engine, seconds, batch, 1, len)?;
+        }
+    }
+    durable(engine, seconds, 32, 1, 64 * 1024)?;
     for queues in [100, 10_000] {
-        durable(seconds, 2048, queues, 1024)?;
+        durable(engine, seconds, 2048, queues, 1024)?;
     }
-    short_lived(seconds)?;
-    recovery(200_000, 1024)
+    short_lived(engine, seconds)?;
+    recovery(engine, 200_000, 1024)
+}
+
+/// The same for each engine, each in a process of its own.
+fn run_each() -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    for engine in Engine::ALL {
+        let mut child = std::process::Command::new(&program);
+        child.args(std::env::args().skip(1)).arg(engine.to_string());
+        let status = child.status().map_err(|error| error.to_string())?;
+        if !status.success() {
+            return Err(format!("{engine} failed"));
+        }
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
-    let seconds = std::env::args()
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(3);
-    match run(seconds) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
+    let named = |name: &str| arguments.iter().any(|argument| argument == name);
+    let engine = Engine::ALL
+        .into_iter()
+        .find(|engine| named(&engine.to_string()));
+    let result = match engine {
+        None => run_each(),
+        Some(engine) => {
+            println!("{engine}:");
+            let ran = match named("deep") {
+                true => deep(engine),
+                false => run(engine, seconds.unwrap_or(3)),
+            };
+            println!("{} MB of memory at most\n", memory_mb().1);
+            ran.map_err(|error| error.to_string())
+        }
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millpond::config::{Config, Connections, FlagSetting, Loaded, MemoryLimit, Sources};
+use millpond::config::{
+    Config, Connections, FlagSetting, Loaded, MemoryLimit, Sources, StorageEngine,
+};
 use tempfile::TempDir;
 
 fn example() -> PathBuf {
@@ -125,6 +127,29 @@ fn text_from_flags_and_the_environment_becomes_whatever_the_key_takes() {
     assert_eq!(config.memory.limit, MemoryLimit::Percent(60));
     assert_eq!(config.stomp.default_pass.expose(), "12345");
     assert_eq!(config.storage.data_dir, Path::new("/srv/mill pond"));
+}
+
+#[test]
+fn the_storage_engine_and_what_is_its_own_are_settings_with_limits() {
+    let text =
+        "[storage]\nengine = \"fjall\"\nfjall_memtable = \"8MiB\"\nfjall_journals = \"64MiB\"\n";
+    let storage = load(text).expect("valid").config.storage;
+    assert_eq!(storage.engine, StorageEngine::Fjall);
+    assert_eq!(
+        (storage.fjall_memtable, storage.fjall_journals),
+        (8 << 20, 64 << 20)
+    );
+    for (line, wanted) in [
+        ("engine = \"rocksdb\"", "\"sled\" or \"fjall\""),
+        ("fjall_memtable = 1000", "between 1MiB and 1GiB"),
+        ("fjall_journals = \"32MiB\"", "between 64MiB and 64GiB"),
+    ] {
+        let error = load(&format!("[storage]\n{line}\n")).expect_err("refused");
+        assert!(
+            error.starts_with("millpond.toml:2: `storage.") && error.contains(wanted),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
-//! The log of commits, from outside: conformance of its stores, crashes, faults, damage, churn.
+//! The log of commits, from outside: conformance of its stores, crashes, faults, damage, churn, export and import.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[macro_use]
+#[path = "storage/engines.rs"]
+mod engines;
 #[path = "storage/model.rs"]
 mod model;
 #[path = "storage/support.rs"]
@@ -21,3 +24,11 @@ mod faults;
 mod format;
 #[path = "storage/journal.rs"]
 mod journal;
+#[path = "storage/maintenance.rs"]
+mod maintenance;
+#[path = "storage/reading.rs"]
+mod reading;
+#[path = "storage/sparse.rs"]
+mod sparse;
+#[path = "storage/transfer.rs"]
+mod transfer;

@@ -9,12 +9,15 @@ use tracing_subscriber::fmt::time::SystemTime;
 
 use crate::config::{Log, LogFormat};
 
+/// What the embedded databases tell of their daily work is for those who ask for it by name.
+const QUIET: &str = "sled=warn,fjall=warn,lsm_tree=warn";
+
 /// Installs the program's logger; a second call changes nothing.
 ///
 /// A JSON line has `timestamp`, `level`, `message` and the event's fields at its top level. A text line has colours
 /// when standard error is a terminal and `NO_COLOR` is unset.
 pub(super) fn start(log: &Log) {
-    let filter = EnvFilter::builder().parse_lossy(&log.level);
+    let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},{}", log.level));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -6,7 +6,10 @@ mod check_config;
 mod client;
 mod consume;
 mod disk_watch;
+mod export;
+mod import;
 mod logging;
+mod progress;
 mod publish;
 mod serve;
 mod settings;
@@ -45,6 +48,10 @@ enum Command {
     Publish(publish::PublishArguments),
     /// Print messages as they come
     Consume(consume::ConsumeArguments),
+    /// Write everything in a data directory to a file, while no broker uses it
+    Export(export::ExportArguments),
+    /// Fill an empty data directory from such a file
+    Import(import::ImportArguments),
 }
 
 /// Why a command failed: the exit code and the sentence for standard error.
@@ -87,6 +94,14 @@ pub fn run() -> ExitCode {
         Some(Command::Consume(arguments)) => settings
             .refuse()
             .and_then(|()| client::run(consume::run(&arguments))),
+        Some(Command::Export(arguments)) => export::run(
+            &settings.over(arguments.settings).sources(),
+            &arguments.file,
+        ),
+        Some(Command::Import(arguments)) => import::run(
+            &settings.over(arguments.settings).sources(),
+            &arguments.file,
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

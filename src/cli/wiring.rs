@@ -14,7 +14,7 @@ use crate::engine::access::{
 use crate::engine::memory::{Memory, MemoryLimit};
 use crate::engine::name::{ExchangeName, VhostName};
 use crate::engine::vhost::Mismatch;
-use crate::storage::{DirectoryOptions, JournalOptions, SledOptions};
+use crate::storage::{DirectoryOptions, EngineOptions, FjallOptions, JournalOptions, SledOptions};
 
 /// The least time a closing connection has to fetch what is owed to it.
 const CLOSE_TIMEOUT_MIN: Duration = Duration::from_secs(5);
@@ -28,21 +28,37 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
             checkpoint_bytes: storage.checkpoint_bytes,
             checkpoint_commits: storage.checkpoint_commits,
             backlog_limit_bytes: storage.backlog_bytes,
+            verify: storage.verify_at_start,
             ..JournalOptions::default()
         },
-        sled: SledOptions {
-            cache_bytes: storage.cache,
-        },
+        engine: engine(storage),
         accept_data_loss: storage.accept_data_loss,
     }
 }
 
-/// The limit of accounted memory.
-pub(super) fn memory(config: &Config) -> MemoryLimit {
-    match config.memory.limit {
+/// The engine and its options.
+fn engine(storage: &config::Storage) -> EngineOptions {
+    let cache_bytes = storage.cache;
+    match storage.engine {
+        config::StorageEngine::Sled => EngineOptions::Sled(SledOptions {
+            cache_bytes,
+            ..SledOptions::default()
+        }),
+        config::StorageEngine::Fjall => EngineOptions::Fjall(FjallOptions {
+            cache_bytes,
+            memtable_bytes: storage.fjall_memtable,
+            journals_bytes: storage.fjall_journals,
+        }),
+    }
+}
+
+/// The account of memory.
+pub(super) fn memory(config: &Config) -> Memory {
+    let limit = match config.memory.limit {
         config::MemoryLimit::Percent(percent) => MemoryLimit::Percent(percent),
         config::MemoryLimit::Bytes(bytes) => MemoryLimit::Bytes(bytes),
-    }
+    };
+    Memory::new(limit).paging_from(config.memory.page_from)
 }
 
 /// The vhosts declared; `/` if none is.

@@ -53,11 +53,18 @@ impl Default for Listen {
 pub struct Storage {
     /// The data directory; it is made if it does not exist. Default `./millpond-data`.
     pub data_dir: PathBuf,
-    /// The storage engine. Default `sled`.
+    /// The storage engine, for as long as the data directory lives. Default `sled`.
     pub engine: StorageEngine,
     /// Memory for the storage engine's cache. Default 64 MiB, 1 MiB to 1 TiB.
     #[serde(with = "size")]
     pub cache: u64,
+    /// fjall only: size of a memory table; there are at most four at a time. Default 16 MiB, 1 MiB to 1 GiB.
+    #[serde(with = "size")]
+    pub fjall_memtable: u64,
+    /// fjall only: bytes of its journals above which memory tables are written out early. Default 128 MiB, 64 MiB
+    /// to 64 GiB.
+    #[serde(with = "size")]
+    pub fjall_journals: u64,
     /// How long the writer waits, while many operations are pending, to gather a bigger commit. Default 0: it never
     /// waits. At most 1 s.
     #[serde(with = "duration")]
@@ -71,6 +78,9 @@ pub struct Storage {
     /// Bytes accepted and not yet on disk at which publishers stop being read. Default 64 MiB, 1 MiB to 16 GiB.
     #[serde(with = "memory_size")]
     pub backlog_bytes: usize,
+    /// Whether a start reads and verifies every message before it serves anything. It takes time in proportion to the
+    /// backlog; otherwise damage shows when the messages are read. Always on with `accept_data_loss`. Default false.
+    pub verify_at_start: bool,
     /// Starts although the data directory is older than what was confirmed from it, or empty although it was not:
     /// what is missing is lost for good. For one start after a restored backup. Default false.
     pub accept_data_loss: bool,
@@ -82,10 +92,13 @@ impl Default for Storage {
             data_dir: PathBuf::from("./millpond-data"),
             engine: StorageEngine::Sled,
             cache: 64 << 20,
+            fjall_memtable: 16 << 20,
+            fjall_journals: 128 << 20,
             commit_delay: Duration::ZERO,
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
             backlog_bytes: 64 * MIB,
+            verify_at_start: false,
             accept_data_loss: false,
         }
     }
@@ -97,9 +110,11 @@ impl Default for Storage {
 pub enum StorageEngine {
     /// The embedded store sled.
     Sled,
+    /// The embedded store fjall.
+    Fjall,
 }
 
-/// `[memory]`: when publishers are stopped because memory runs short.
+/// `[memory]`: when waiting messages leave memory, and when publishers are stopped because it runs short.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Memory {
@@ -110,6 +125,10 @@ pub struct Memory {
     /// clients are not read from until it is their turn. Default 64 MiB, 1 MiB to 1 TiB.
     #[serde(with = "memory_size")]
     pub ingest: usize,
+    /// Accounted memory from which on waiting messages are kept on disk alone, less and less of each queue in memory.
+    /// Default 64 MiB, 256 KiB to 1 TiB; at most a quarter of `limit` counts.
+    #[serde(with = "size")]
+    pub page_from: u64,
 }
 
 impl Default for Memory {
@@ -117,6 +136,7 @@ impl Default for Memory {
         Self {
             limit: MemoryLimit::Percent(40),
             ingest: 64 * MIB,
+            page_from: 64 << 20,
         }
     }
 }

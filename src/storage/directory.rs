@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use super::lock::DirectoryLock;
 use super::marker::{Marker, sync_directory};
 use super::meta::{self, Identity};
-use super::sled::{SledOptions, SledStore};
-use super::{Journal, JournalOptions, Recovered, StorageError, Store, disk, lock, marker};
+use super::{
+    EngineOptions, Journal, JournalOptions, LogIndex, Recovered, StorageError, Store, disk, lock,
+    marker,
+};
 
 const STORE: &str = "store";
 const NEW_STORE: &str = "store.new";
@@ -26,10 +28,10 @@ const NEW_STORE: &str = "store.new";
 pub struct DirectoryOptions {
     /// The log's own options.
     pub journal: JournalOptions,
-    /// The database's.
-    pub sled: SledOptions,
-    /// Start even if the store holds less than was promised; what is known to be missing is listed in
-    /// [`Recovered::losses`].
+    /// The database, and its options.
+    pub engine: EngineOptions,
+    /// Start even if the store holds less than was promised; what is missing is listed in
+    /// [`Recovered::losses`], for which every message is read and verified.
     pub accept_data_loss: bool,
 }
 
@@ -56,10 +58,13 @@ pub fn open_directory(
             });
         }
         refuse_foreign(path)?;
-        create(path, &options.sled)?;
+        create(path, &options.engine)?;
     }
-    let database = open_existing(&store, &options.sled)?.hold(lock);
-    Journal::start(Box::new(database), options.journal, Some(marker))
+    let database = open_existing(&store, &options.engine, lock)?;
+    let mut journal = options.journal;
+    // Who accepts a loss wants to know all of it, and to be rid of it.
+    journal.verify |= options.accept_data_loss;
+    Journal::start(database, journal, Some(marker))
 }
 
 /// Creates a directory and its missing parents so that a power cut does not take their names back.
@@ -109,42 +114,135 @@ fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Creates a store with an identity. It gets its name only once it is whole, so that a directory of that
-/// name without an identity always means damage.
-fn create(path: &Path, options: &SledOptions) -> Result<(), StorageError> {
-    let (new, store) = (path.join(NEW_STORE), path.join(STORE));
+/// Creates an empty store. It gets its name only once it is whole, so that a directory of that name without an
+/// identity always means damage.
+fn create(path: &Path, options: &EngineOptions) -> Result<(), StorageError> {
+    remove_unfinished(path)?;
+    drop(open_new(path, options, Identity::random())?);
+    put_in_place(path)
+}
+
+/// Removes a store whose creation was cut off.
+fn remove_unfinished(path: &Path) -> Result<(), StorageError> {
+    let new = path.join(NEW_STORE);
     match fs::remove_dir_all(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(StorageError::io("remove", new, error));
+            Err(StorageError::io("remove", new, error))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    let mut database = SledStore::open(&new, options)?;
-    database.write(vec![meta::put_identity(Identity::random())])?;
+}
+
+/// Begins a store under the name of one that is not finished.
+fn open_new(
+    path: &Path,
+    options: &EngineOptions,
+    identity: Identity,
+) -> Result<Box<dyn Store>, StorageError> {
+    let mut database = options.open(&path.join(NEW_STORE), None)?;
+    database.write(vec![meta::put_identity(identity)])?;
     database.sync()?;
-    drop(database);
+    Ok(database)
+}
+
+/// Gives a finished store, closed and synced, its name.
+fn put_in_place(path: &Path) -> Result<(), StorageError> {
+    let (new, store) = (path.join(NEW_STORE), path.join(STORE));
     sync_directory(&new)?;
     fs::rename(&new, &store).map_err(|error| StorageError::io("rename", new, error))?;
     sync_directory(path)
 }
 
-fn open_existing(store: &Path, options: &SledOptions) -> Result<SledStore, StorageError> {
-    let not_a_store = |reason: String| StorageError::NotAStore {
-        path: store.into(),
-        reason,
-    };
-    // sled would make a new database of whatever it finds.
-    for file in ["db", "conf"] {
-        if !store.join(file).is_file() {
-            return Err(not_a_store(format!("its file '{file}' is missing")));
+/// A store that is being made in an empty data directory, and that nobody sees before it is finished.
+pub(super) struct NewStore {
+    path: PathBuf,
+    identity: Identity,
+    marker: Marker,
+    _lock: DirectoryLock,
+}
+
+impl NewStore {
+    /// Makes the directory if it is not there, and locks it.
+    ///
+    /// # Errors
+    /// It holds a store or something else; another process uses it; the system refuses.
+    pub(super) fn begin(path: &Path) -> Result<Self, StorageError> {
+        create_durably(path)?;
+        let lock = DirectoryLock::acquire(path)?;
+        if path.join(STORE).exists() || path.join(marker::FILE_NAME).exists() {
+            return Err(StorageError::NotEmpty { path: path.into() });
         }
+        refuse_foreign(path)?;
+        remove_unfinished(path)?;
+        Ok(Self {
+            path: path.into(),
+            identity: Identity::random(),
+            marker: Marker::open(path, false)?,
+            _lock: lock,
+        })
     }
-    let database = SledStore::open(store, options)?;
+
+    /// Opens the store, to be filled.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(super) fn open(&self, options: &EngineOptions) -> Result<Box<dyn Store>, StorageError> {
+        open_new(&self.path, options, self.identity)
+    }
+
+    /// Gives the store, closed by now and ending with commit `last`, its name. A crash between that and the
+    /// marker leaves a store that is whole and refused, which is safe.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn finish(mut self, last: LogIndex) -> Result<(), StorageError> {
+        put_in_place(&self.path)?;
+        self.marker.write(self.identity, last)
+    }
+
+    /// Removes what there is of the store, closed by now.
+    pub(super) fn abandon(self) {
+        // What cannot be removed now is not served either, and goes when the next one is begun.
+        let _ = remove_unfinished(&self.path);
+    }
+}
+
+/// Opens the store of a data directory that must be there, to be read: with the engine that made it, and with the
+/// marker, which still has to be compared with it.
+///
+/// # Errors
+/// There is no store, or another process uses the directory; and those of opening it.
+pub(super) fn open_existing_directory(
+    path: &Path,
+    options: &DirectoryOptions,
+) -> Result<(Box<dyn Store>, Marker), StorageError> {
+    let store = path.join(STORE);
+    if !store.exists() {
+        return Err(StorageError::NotAStore {
+            path: path.into(),
+            reason: format!("{} is missing", store.display()),
+        });
+    }
+    let lock = DirectoryLock::acquire(path)?;
+    let marker = Marker::open(path, options.accept_data_loss)?;
+    let engine = options.engine.for_store_in(&store);
+    Ok((open_existing(&store, &engine, lock)?, marker))
+}
+
+/// Opens a store that must be there and have an identity.
+fn open_existing(
+    store: &Path,
+    options: &EngineOptions,
+    lock: DirectoryLock,
+) -> Result<Box<dyn Store>, StorageError> {
+    let database = options.open_existing(store, lock)?;
     if meta::read_identity(database.reader().as_ref())?.is_none() {
-        return Err(not_a_store(
-            "it opens, but has no identity: it lost everything, or was made by another program"
-                .into(),
-        ));
+        return Err(StorageError::NotAStore {
+            path: store.into(),
+            reason:
+                "it opens, but has no identity: it lost everything, or was made by another program"
+                    .into(),
+        });
     }
     Ok(database)
 }

@@ -4,6 +4,12 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::engine::Engine;
+use super::loss::Loss;
+
+/// How many losses a sentence names.
+const LOSSES_NAMED: usize = 5;
+
 /// Why the store could not be opened, or stopped.
 ///
 /// Once a running [`Journal`](super::Journal) reports one it is poisoned: nothing more becomes durable in
@@ -30,6 +36,34 @@ pub enum StorageError {
         /// The directory.
         path: PathBuf,
         /// What is missing or strange.
+        reason: String,
+    },
+    /// The store was made by another engine than the one configured.
+    OtherEngine {
+        /// The store.
+        path: PathBuf,
+        /// The engine that made it.
+        found: Engine,
+        /// The engine it was to be opened with.
+        configured: Engine,
+    },
+    /// An import was to go where something is.
+    NotEmpty {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// An export would not be whole.
+    Incomplete {
+        /// The data directory.
+        path: PathBuf,
+        /// What is lost, at least one.
+        losses: Vec<Loss>,
+    },
+    /// An export cannot be written or read.
+    Stream {
+        /// "write" or "read".
+        doing: &'static str,
+        /// The system's reason, or what is wrong with it.
         reason: String,
     },
     /// The store is older than the promises already given, or empty: starting would lose messages.
@@ -104,6 +138,24 @@ impl StorageError {
                 path: path.clone(),
                 reason: reason.clone(),
             },
+            Self::OtherEngine {
+                path,
+                found,
+                configured,
+            } => Self::OtherEngine {
+                path: path.clone(),
+                found: *found,
+                configured: *configured,
+            },
+            Self::NotEmpty { path } => Self::NotEmpty { path: path.clone() },
+            Self::Incomplete { path, losses } => Self::Incomplete {
+                path: path.clone(),
+                losses: losses.clone(),
+            },
+            Self::Stream { doing, reason } => Self::Stream {
+                doing,
+                reason: reason.clone(),
+            },
             Self::OlderThanMarker { path, reason } => Self::OlderThanMarker {
                 path: path.clone(),
                 reason: reason.clone(),
@@ -142,6 +194,38 @@ impl fmt::Display for StorageError {
                 "{} is not a millpond store: {reason}. Nothing was changed; choose another --data-dir, or move the directory aside to start empty",
                 path.display()
             ),
+            Self::OtherEngine {
+                path,
+                found,
+                configured,
+            } => write!(
+                f,
+                "the store in {} was made by {found}, and storage.engine says {configured}. Set storage.engine to {found}; or, to change over, run millpond export on it and millpond import into another --data-dir with {configured}",
+                path.display()
+            ),
+            Self::NotEmpty { path } => write!(
+                f,
+                "the data directory {} holds a store already. Nothing was changed; import into another --data-dir, or move it aside",
+                path.display()
+            ),
+            Self::Incomplete { path, losses } => {
+                write!(f, "the store in {} has lost something", path.display())?;
+                for (separator, loss) in [": "]
+                    .into_iter()
+                    .chain(std::iter::repeat("; "))
+                    .zip(losses.iter().take(LOSSES_NAMED))
+                {
+                    write!(f, "{separator}{loss}")?;
+                }
+                if let Some(more) = losses.len().checked_sub(LOSSES_NAMED + 1) {
+                    write!(f, "; and {} more", more + 1)?;
+                }
+                write!(
+                    f,
+                    ". Nothing was exported; --accept-data-loss exports what is left"
+                )
+            }
+            Self::Stream { doing, reason } => write!(f, "cannot {doing} the export: {reason}"),
             Self::OlderThanMarker { path, reason } => write!(
                 f,
                 "the store in {} does not hold everything that was promised: {reason}. Restore the whole directory from a backup, or start with --accept-data-loss to go on with what is there",

@@ -202,6 +202,11 @@ impl<'a> Frames<'a> {
             .ok_or("it holds octets that are no frame")
     }
 
+    /// How many octets have not been read yet.
+    pub(super) fn left(&self) -> usize {
+        self.0.rest().len()
+    }
+
     fn read(&mut self) -> Option<Frame<'a>> {
         let reader = &mut self.0;
         Some(match reader.octet()? {

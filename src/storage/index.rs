@@ -4,31 +4,15 @@
 //! messages need it. The index only ever changes by an [`Effect`] (a commit that is durable), so it is the
 //! same whether the commit has just been written or is being replayed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::block::BlockId;
 use super::cut::Stored;
 use super::effect::{Effect, StoredBlock};
 use super::frame::{Placement, Run};
-use super::{LogIndex, QueueId, Seq};
-
-/// Live messages with consecutive numbers; the first is the key in [`QueueIndex::live`].
-#[derive(Debug, Clone, Copy)]
-struct Live {
-    last: u64,
-    block: BlockId,
-}
-
-/// What is stored of one queue.
-#[derive(Debug, Default)]
-pub(super) struct QueueIndex {
-    /// One above the highest number seen.
-    next: u64,
-    live: BTreeMap<u64, Live>,
-    /// Live messages whose payload is in blocks of its own.
-    placed: BTreeMap<u64, Placement>,
-    returned: BTreeMap<u64, u32>,
-}
+use super::hash::NumberMap;
+use super::queue_index::QueueIndex;
+use super::{LogIndex, QueueId, Seq, VALUE_SIZE_MAX};
 
 /// A block that something still needs, or that waits for its removal.
 #[derive(Debug)]
@@ -36,15 +20,53 @@ pub(super) struct BlockIndex {
     pub(super) checksum: u32,
     pub(super) len: u32,
     /// How many live messages need it.
-    live: u64,
+    live: u32,
+    /// How many messages have their frames in it, live or not.
+    messages: u32,
     pub(super) runs: Box<[Run]>,
     pub(super) placed: Box<[(QueueId, Seq, Placement)]>,
 }
 
+/// Live messages of a queue with consecutive numbers in one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) block: BlockId,
+    /// What the block's checksum must be.
+    pub(super) checksum: u32,
+}
+
+/// How many messages runs hold. A block holds far fewer than fit.
+fn count(runs: &[Run]) -> u32 {
+    let count = |run: &Run| (run.last.0 - run.first.0).saturating_add(1);
+    let sum = runs.iter().map(count).fold(0, u64::saturating_add);
+    u32::try_from(sum).unwrap_or(u32::MAX)
+}
+
+impl BlockIndex {
+    /// About how many octets of it live.
+    fn live_octets(&self) -> u64 {
+        u64::from(self.len) * u64::from(self.live) / u64::from(self.messages.max(1))
+    }
+
+    /// Whether it holds little that lives, and nothing that refers to other blocks.
+    fn is_sparse(&self) -> bool {
+        self.live > 0
+            && !self.runs.is_empty()
+            && self.placed.is_empty()
+            && self.live_octets() < SPARSE_OCTETS
+    }
+}
+
+/// Live octets below which a block is sparse: a quarter of a full one.
+const SPARSE_OCTETS: u64 = VALUE_SIZE_MAX as u64 / 4;
+
 /// What changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
-    pub(super) queues: BTreeSet<QueueId>,
+    /// One may be named twice.
+    pub(super) queues: Vec<QueueId>,
     /// The last word on each definition.
     pub(super) definitions: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
@@ -65,11 +87,13 @@ pub(super) fn bucket_start(bucket: u64) -> LogIndex {
 /// Everything the log holds that is not settled.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    queues: HashMap<QueueId, QueueIndex>,
+    queues: NumberMap<QueueId, QueueIndex>,
     blocks: BTreeMap<BlockId, BlockIndex>,
     /// Blocks nothing needs any more; they go with the next checkpoint.
     dead: BTreeSet<BlockId>,
     dead_bytes: u64,
+    /// Blocks that hold little: they may be written anew, several in one.
+    sparse: BTreeSet<BlockId>,
     bytes: u64,
     definitions: BTreeSet<Vec<u8>>,
     dirty: Dirty,
@@ -119,44 +143,41 @@ impl Index {
             commit,
             part: block.part,
         };
-        let mut live = 0;
         for run in runs {
-            self.touch(run.queue, run.last);
-            if self.holds_any(run.queue, run.first, run.last) {
-                // Numbers are never used twice; if they are, the later message is the one that lives.
-                self.settle(run.queue, run.first, run.last);
+            let queue = self.touch(run.queue, run.last);
+            if queue.holds_any(run.first, run.last) {
+                // Numbers are never used twice; what is here again was written anew, and lives in the
+                // later place.
+                let freed = queue.settle(run.first, run.last);
+                queue.insert(run.first, run.last, id);
+                self.free(freed);
+            } else {
+                queue.insert(run.first, run.last, id);
             }
-            let queue = self.queues.entry(run.queue).or_default();
-            queue.live.insert(
-                run.first.0,
-                Live {
-                    last: run.last.0,
-                    block: id,
-                },
-            );
-            live += run.last.0 - run.first.0 + 1;
         }
         self.bytes += u64::from(block.len);
         let placed = Box::from(block.placed.as_slice());
         let index = BlockIndex {
             checksum: block.checksum,
             len: block.len,
-            live,
+            live: count(runs),
+            messages: count(&block.runs),
             runs: block.runs.into(),
             placed,
         };
+        if index.live == 0 {
+            self.dead.insert(id);
+            self.dead_bytes += u64::from(index.len);
+        } else if index.is_sparse() {
+            self.sparse.insert(id);
+        }
         self.blocks.insert(id, index);
         for (queue, seq, placement) in block.placed {
             if self.lives_in(queue, seq, id) {
-                self.queues
-                    .entry(queue)
-                    .or_default()
-                    .placed
-                    .insert(seq.0, placement);
+                self.queues.entry(queue).or_default().place(seq, placement);
                 placement.blocks().for_each(|piece| self.add_live(piece, 1));
             }
         }
-        self.note_if_dead(id);
     }
 
     /// Adds a queue that a checkpoint knew.
@@ -167,11 +188,10 @@ impl Index {
         returned: impl IntoIterator<Item = (Seq, u32)>,
     ) {
         let index = self.queues.entry(queue).or_default();
-        index.next = index.next.max(next.0);
-        index.returned = returned
-            .into_iter()
-            .map(|(seq, count)| (seq.0, count))
-            .collect();
+        index.reach(next);
+        for (seq, count) in returned {
+            index.set_returned(seq, count);
+        }
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
     }
 
@@ -185,118 +205,137 @@ impl Index {
         self.next_queue = self.next_queue.max(next);
     }
 
-    fn touch(&mut self, queue: QueueId, last: Seq) {
-        let entry = self.queues.entry(queue).or_default();
-        entry.next = entry.next.max(last.0.saturating_add(1));
+    /// The index of a queue that changes and whose numbers reach `last`.
+    fn touch(&mut self, queue: QueueId, last: Seq) -> &mut QueueIndex {
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
-        self.dirty.queues.insert(queue);
+        let index = self.queues.entry(queue).or_default();
+        index.reach(Seq(last.0.saturating_add(1)));
+        if index.make_dirty() {
+            self.dirty.queues.push(queue);
+        }
+        index
     }
 
-    fn add_live(&mut self, id: BlockId, count: u64) {
-        if let Some(block) = self.blocks.get_mut(&id) {
-            block.live += count;
-            if self.dead.remove(&id) {
-                self.dead_bytes -= u64::from(block.len);
-            }
+    fn add_live(&mut self, id: BlockId, count: u32) {
+        self.change_live(id, |live| live.saturating_add(count));
+    }
+
+    /// Lets go of what messages needed that are settled: (block, how many).
+    fn free(&mut self, freed: impl IntoIterator<Item = (BlockId, u64)>) {
+        for (id, count) in freed {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.change_live(id, |live| live.saturating_sub(count));
         }
     }
 
-    fn drop_live(&mut self, id: BlockId, count: u64) {
-        if let Some(block) = self.blocks.get_mut(&id) {
-            block.live = block.live.saturating_sub(count);
+    /// Changes how many live messages need a block, and notes what that makes of it.
+    fn change_live(&mut self, id: BlockId, change: impl FnOnce(u32) -> u32) {
+        let Some(block) = self.blocks.get_mut(&id) else {
+            return;
+        };
+        let (was_dead, was_sparse) = (block.live == 0, block.is_sparse());
+        block.live = change(block.live);
+        let (is_dead, is_sparse) = (block.live == 0, block.is_sparse());
+        let len = u64::from(block.len);
+        if is_dead && !was_dead {
+            self.dead.insert(id);
+            self.dead_bytes += len;
+        } else if was_dead && !is_dead {
+            self.dead.remove(&id);
+            self.dead_bytes -= len;
         }
-        self.note_if_dead(id);
-    }
-
-    fn note_if_dead(&mut self, id: BlockId) {
-        if let Some(block) = self.blocks.get(&id)
-            && block.live == 0
-            && self.dead.insert(id)
-        {
-            self.dead_bytes += u64::from(block.len);
+        if is_sparse && !was_sparse {
+            self.sparse.insert(id);
+        } else if was_sparse && !is_sparse {
+            self.sparse.remove(&id);
         }
     }
 
     fn set_returned(&mut self, queue: QueueId, seq: Seq, count: u32) {
         if self.holds_any(queue, seq, seq) {
-            self.touch(queue, seq);
-            self.queues
-                .entry(queue)
-                .or_default()
-                .returned
-                .insert(seq.0, count);
+            self.touch(queue, seq).set_returned(seq, count);
         }
     }
 
     /// Settles whatever lives in a range.
     pub(super) fn settle(&mut self, queue: QueueId, first: Seq, last: Seq) {
-        if !self.queues.contains_key(&queue) {
-            return;
-        }
-        self.touch(queue, last);
-        let Some(index) = self.queues.get_mut(&queue) else {
-            return;
-        };
-        let mut freed = Vec::new();
-        while let Some((start, live)) = index.first_overlap(first.0, last.0) {
-            index.live.remove(&start);
-            if start < first.0 {
-                index.live.insert(
-                    start,
-                    Live {
-                        last: first.0 - 1,
-                        ..live
-                    },
-                );
-            }
-            if live.last > last.0 {
-                index.live.insert(last.0 + 1, live);
-            }
-            freed.push((live.block, live.last.min(last.0) - start.max(first.0) + 1));
-        }
-        while let Some((&seq, _)) = index.returned.range(first.0..=last.0).next() {
-            index.returned.remove(&seq);
-        }
-        while let Some((&seq, &placement)) = index.placed.range(first.0..=last.0).next() {
-            index.placed.remove(&seq);
-            freed.extend(placement.blocks().map(|piece| (piece, 1)));
-        }
-        for (block, count) in freed {
-            self.drop_live(block, count);
+        if self.queues.contains_key(&queue) {
+            let freed = self.touch(queue, last).settle(first, last);
+            self.free(freed);
         }
     }
 
     fn forget(&mut self, queue: QueueId) {
         self.settle(queue, Seq(0), Seq(u64::MAX));
-        self.queues.remove(&queue);
-        self.dirty.queues.insert(queue);
+        if self.queues.remove(&queue).is_some() {
+            self.dirty.queues.push(queue);
+        }
     }
 
     /// Whether a message lives and its frame is in the given block.
     pub(super) fn lives_in(&self, queue: QueueId, seq: Seq, block: BlockId) -> bool {
         let index = self.queues.get(&queue);
-        index
-            .and_then(|index| index.first_overlap(seq.0, seq.0))
-            .is_some_and(|(_, live)| live.block == block)
+        index.and_then(|index| index.block_of(seq)) == Some(block)
     }
 
     /// The parts of a block's run that live.
-    pub(super) fn live_parts(&self, run: Run, block: BlockId) -> Vec<(Seq, Seq)> {
-        let Some(index) = self.queues.get(&run.queue) else {
-            return Vec::new();
+    fn live_parts(&self, run: Run, block: BlockId) -> Vec<(Seq, Seq)> {
+        let index = self.queues.get(&run.queue).into_iter();
+        index
+            .flat_map(|index| index.places(run.first, run.last))
+            .filter(|&(_, _, place)| place == block)
+            .map(|(first, last, _)| (first, last))
+            .collect()
+    }
+
+    /// The live messages whose frames are in a block.
+    pub(super) fn live_in(&self, block: BlockId) -> Vec<Run> {
+        let listed = self.blocks.get(&block);
+        let runs = listed.into_iter().flat_map(|listed| &listed.runs);
+        runs.flat_map(|&run| {
+            let parts = self.live_parts(run, block).into_iter();
+            parts.map(move |(first, last)| Run { first, last, ..run })
+        })
+        .collect()
+    }
+
+    /// Where the live messages of a range are, in order of their numbers, `max` stretches at most.
+    pub(super) fn stretches(
+        &self,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+        max: usize,
+    ) -> Vec<Stretch> {
+        let index = self.queues.get(&queue).into_iter();
+        index
+            .flat_map(|index| index.places(first, last))
+            .take(max)
+            .map(|(first, last, block)| Stretch {
+                first,
+                last,
+                block,
+                checksum: self.checksum(block).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// The checksum a block must have; `None` if no such block is known.
+    pub(super) fn checksum(&self, block: BlockId) -> Option<u32> {
+        self.blocks.get(&block).map(|block| block.checksum)
+    }
+
+    /// About how many octets the live messages of a queue take on disk, from the lengths of their blocks.
+    pub(super) fn live_bytes(&self, queue: &QueueIndex) -> u64 {
+        let share = |(first, last, id): (Seq, Seq, BlockId)| {
+            self.blocks.get(&id).map_or(0, |block| {
+                let count = (last.0 - first.0).saturating_add(1);
+                u64::from(block.len).saturating_mul(count) / u64::from(block.messages.max(1))
+            })
         };
-        let mut parts = Vec::new();
-        let mut from = run.first.0;
-        while let Some((start, live)) = index.first_overlap(from, run.last.0) {
-            if live.block == block {
-                parts.push((Seq(start.max(from)), Seq(live.last.min(run.last.0))));
-            }
-            match live.last.checked_add(1) {
-                Some(next) if next <= run.last.0 => from = next,
-                _ => break,
-            }
-        }
-        parts
+        let framed: u64 = queue.places(Seq(0), Seq(u64::MAX)).map(share).sum();
+        let placed: u64 = queue.placed().map(|placement| placement.len).sum();
+        framed.saturating_add(placed)
     }
 
     /// Every queue of which anything is stored.
@@ -352,12 +391,38 @@ impl Index {
 
     /// What changed since the last call.
     pub(super) fn take_dirty(&mut self) -> Dirty {
-        std::mem::take(&mut self.dirty)
+        let dirty = std::mem::take(&mut self.dirty);
+        for queue in &dirty.queues {
+            if let Some(index) = self.queues.get_mut(queue) {
+                index.make_clean();
+            }
+        }
+        dirty
     }
 
     /// Blocks nothing needs any more.
     pub(super) fn dead(&self) -> impl Iterator<Item = BlockId> {
         self.dead.iter().copied()
+    }
+
+    /// Sparse blocks of commits up to `upto`, in order, with about how many octets of each live.
+    pub(super) fn sparse(&self, upto: LogIndex) -> impl Iterator<Item = (BlockId, u64)> {
+        let part = u32::MAX;
+        let last = BlockId { commit: upto, part };
+        self.sparse.range(..=last).map(|&id| {
+            let octets = self.blocks.get(&id).map_or(0, BlockIndex::live_octets);
+            (id, octets)
+        })
+    }
+
+    /// Leaves a block as it is: it does not count as sparse any more.
+    pub(super) fn leave(&mut self, id: BlockId) {
+        self.sparse.remove(&id);
+    }
+
+    /// How many live messages need a block.
+    pub(super) fn live_count(&self, id: BlockId) -> u32 {
+        self.blocks.get(&id).map_or(0, |block| block.live)
     }
 
     /// Lets go of the dead blocks, which the caller removes.
@@ -381,41 +446,6 @@ impl Index {
     }
 }
 
-impl QueueIndex {
-    /// Above every number ever stored.
-    pub(super) fn next(&self) -> Seq {
-        Seq(self.next)
-    }
-
-    /// Live messages as (first, last), those of several blocks joined where the numbers are consecutive.
-    pub(super) fn live_ranges(&self) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for (&first, live) in &self.live {
-            match ranges.last_mut() {
-                Some(range) if range.1.checked_add(1) == Some(first) => range.1 = live.last,
-                _ => ranges.push((first, live.last)),
-            }
-        }
-        ranges
-    }
-
-    /// Live messages that were returned, with how often.
-    pub(super) fn returned(&self) -> &BTreeMap<u64, u32> {
-        &self.returned
-    }
-
-    /// The first run of live messages that overlaps a range.
-    fn first_overlap(&self, first: u64, last: u64) -> Option<(u64, Live)> {
-        let before = self
-            .live
-            .range(..=first)
-            .next_back()
-            .filter(|(_, live)| live.last >= first);
-        let (&start, &live) = before.or_else(|| self.live.range(first..=last).next())?;
-        Some((start, live))
-    }
-}
-
 impl Stored for Index {
     fn knows_queue(&self, queue: QueueId) -> bool {
         self.queues.contains_key(&queue)
@@ -426,7 +456,7 @@ impl Stored for Index {
             && self
                 .queues
                 .get(&queue)
-                .is_some_and(|index| index.first_overlap(first.0, last.0).is_some())
+                .is_some_and(|index| index.holds_any(first, last))
     }
 
     fn knows_definition(&self, key: &[u8]) -> bool {
@@ -575,5 +605,56 @@ mod tests {
             parts,
             [(1, 1), (3, 4), (7, 9)].map(|(first, last)| (Seq(first), Seq(last)))
         );
+    }
+
+    #[test]
+    fn a_block_is_sparse_while_less_than_a_quarter_of_a_full_one_lives_in_it() {
+        let mut index = Index::default();
+        let mut full = block(0, &[run(1, 100)], &[]);
+        full.len = 64 * 1024;
+        let mut pieces = block(0, &[], &[]);
+        pieces.len = 64 * 1024;
+        apply(&mut index, 1, vec![full]);
+        apply(&mut index, 2, vec![block(0, &[run(101, 101)], &[])]);
+        apply(&mut index, 3, vec![pieces]);
+        let sparse = |index: &Index, upto| {
+            let sparse = index.sparse(LogIndex(upto));
+            sparse
+                .map(|(id, octets)| (id.commit.0, octets))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            sparse(&index, 9),
+            [(2, 100)],
+            "a tiny one is sparse at once"
+        );
+        index.settle(QUEUE, Seq(1), Seq(75));
+        assert_eq!(sparse(&index, 9).len(), 1);
+        index.settle(QUEUE, Seq(80), Seq(80));
+        assert_eq!(sparse(&index, 9), [(1, 15_728), (2, 100)]);
+        assert_eq!(sparse(&index, 1).len(), 1);
+        index.leave(id(1, 0));
+        assert_eq!(sparse(&index, 9).len(), 1);
+        index.settle(QUEUE, Seq(81), Seq(81));
+        assert_eq!(sparse(&index, 9).len(), 1, "it was left as it is");
+        index.settle(QUEUE, Seq(1), Seq(101));
+        assert_eq!(sparse(&index, 9), [], "what died is not sparse any more");
+    }
+
+    #[test]
+    fn messages_written_again_live_in_their_later_block_with_their_counts() {
+        let mut index = Index::default();
+        apply(&mut index, 1, vec![block(0, &[run(1, 9)], &[])]);
+        index.settle(QUEUE, Seq(2), Seq(8));
+        index.apply(Effect {
+            commit: LogIndex(2),
+            blocks: vec![block(0, &[run(1, 1), run(9, 9)], &[])],
+            returned: vec![(QUEUE, Seq(9), 3)],
+            ..Effect::default()
+        });
+        assert_eq!(live(&index), [(1, 1), (9, 9)]);
+        assert_eq!(index.dead().collect::<Vec<_>>(), [id(1, 0)]);
+        assert!(index.lives_in(QUEUE, Seq(9), id(2, 0)));
+        assert_eq!(index.queue(QUEUE).unwrap().returned().get(&9), Some(&3));
     }
 }

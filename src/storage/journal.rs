@@ -10,9 +10,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::commit::{Pending, Unit};
 use super::marker::Marker;
+use super::reader::{Fetched, Reader};
 use super::recovery::{self, Recovered};
 use super::writer::{self, Writer};
-use super::{CommitNumber, LogIndex, StorageError, Store};
+use super::{CommitNumber, LogIndex, QueueId, Seq, StorageError, Store};
 
 /// How a journal gathers, bounds and summarises its work.
 #[derive(Debug, Clone)]
@@ -31,6 +32,16 @@ pub struct JournalOptions {
     pub checkpoint_commits: u64,
     /// A checkpoint is written when blocks of this many bytes wait for their removal.
     pub checkpoint_dead_bytes: u64,
+    /// How many blocks that hold little are written anew together however little it is; at least 2. Fewer are
+    /// when their contents nearly fill a block.
+    pub rewrite_blocks: usize,
+    /// Whether opening reads and verifies every message, so that losses are known before anything is served. It
+    /// takes time in proportion to the backlog. Without it damage shows when the messages are read.
+    pub verify: bool,
+    /// Bytes of verified blocks that are kept in memory after they were read, because queues share them.
+    pub read_cache_bytes: usize,
+    /// How long nobody must have written before a store that wants it is maintained ([`Store::maintain`]).
+    pub maintenance_delay: Duration,
     /// How often at most the marker file follows the log while there are commits.
     pub marker_interval: Duration,
 }
@@ -44,6 +55,10 @@ impl Default for JournalOptions {
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
             checkpoint_dead_bytes: 32 << 20,
+            rewrite_blocks: 16,
+            verify: false,
+            read_cache_bytes: 16 << 20,
+            maintenance_delay: Duration::from_secs(2),
             marker_interval: Duration::from_secs(1),
         }
     }
@@ -64,6 +79,8 @@ pub struct JournalStats {
     pub messages_written: u64,
     /// Enqueues cancelled because they were settled before they were written.
     pub messages_annihilated: u64,
+    /// Blocks whose live messages were written again beside those of others, because they held little.
+    pub blocks_rewritten: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
     /// Blocks the store holds for the log.
@@ -134,6 +151,11 @@ impl Shared {
         self.work.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether there is work that nobody has taken yet; for the writer.
+    pub(super) fn has_work(&self) -> bool {
+        self.work.load(Ordering::Acquire)
+    }
+
     /// Whether nothing more will become durable.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
@@ -192,6 +214,11 @@ impl Shared {
         first
     }
 
+    /// Why the log has stopped, if it has.
+    pub(super) fn error(&self) -> Option<Arc<StorageError>> {
+        self.failure.lock().error.clone()
+    }
+
     fn request(&self, what: u8) {
         self.request.store(what, Ordering::Release);
         self.work.store(true, Ordering::Release);
@@ -204,7 +231,9 @@ impl Shared {
 
 struct Inner {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    reader: Arc<Reader>,
+    writing: Mutex<Option<JoinHandle<()>>>,
+    reading: Mutex<Option<JoinHandle<()>>>,
     backlog_limit_bytes: usize,
 }
 
@@ -217,8 +246,9 @@ pub struct Journal(Arc<Inner>);
 impl Journal {
     /// Recovers what `store` holds and starts the writer thread.
     ///
-    /// Reads every live block, so it takes time in proportion to the backlog. What could not be read is
-    /// listed in [`Recovered::losses`]; it is for the caller to go on or to refuse.
+    /// Reads the last checkpoint and the commits behind it, not the backlog (but see
+    /// [`JournalOptions::verify`]). What is known to be lost is listed in [`Recovered::losses`]; it is for the
+    /// caller to go on or to refuse.
     ///
     /// # Errors
     /// The store cannot be read or written, has another format, or its checkpoint is damaged.
@@ -236,7 +266,7 @@ impl Journal {
         mut marker: Option<Marker>,
     ) -> Result<(Self, Recovered), StorageError> {
         let (state, recovered) = writer::guarded("reading what it holds", || {
-            recovery::recover(store.as_mut(), marker.as_ref())
+            recovery::recover(store.as_mut(), marker.as_ref(), options.verify)
         })?;
         // From here on the marker must be there: whatever is promised next can only be missed with it.
         if let Some(marker) = &mut marker {
@@ -245,15 +275,33 @@ impl Journal {
         let shared = Arc::new(Shared::default());
         shared.number.store(1, Ordering::Relaxed);
         let backlog_limit_bytes = options.backlog_limit_bytes;
-        let writer = Writer::new(Arc::clone(&shared), store, state, options, marker);
-        let thread = writer::spawn(writer)?;
-        // `Inner` is the only one that could set it, and this is its only place.
-        let _ = shared.writer.set(thread.thread().clone());
+        let reader = Reader::new(
+            Arc::clone(&shared),
+            Arc::clone(&state.index),
+            store.reader(),
+            options.read_cache_bytes,
+        );
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            store,
+            state,
+            options,
+            marker,
+            Arc::clone(&reader),
+        );
         let inner = Inner {
             shared,
-            thread: Mutex::new(Some(thread)),
+            reader,
+            writing: Mutex::default(),
+            reading: Mutex::default(),
             backlog_limit_bytes,
         };
+        // From here on dropping `inner` ends what was started.
+        let thread = writer::spawn(writer)?;
+        // `Inner` is the only one that could set it, and this is its only place.
+        let _ = inner.shared.writer.set(thread.thread().clone());
+        *inner.writing.lock() = Some(thread);
+        *inner.reading.lock() = Some(inner.reader.spawn()?);
         Ok((Self(Arc::new(inner)), recovered))
     }
 
@@ -280,7 +328,7 @@ impl Journal {
     /// Why the log has stopped ([`StorageError::Closed`] after an orderly close).
     #[must_use]
     pub fn failure(&self) -> Option<Arc<StorageError>> {
-        self.0.shared.failure.lock().error.clone()
+        self.0.shared.error()
     }
 
     /// Has `callback` called once if the log fails, at once if it has. An orderly close is no failure.
@@ -312,6 +360,40 @@ impl Journal {
         self.0.backlog_limit_bytes
     }
 
+    /// Reads live messages `first..=last` of a queue, in order, until about `max_bytes` are read: at least one
+    /// message, or one loss, if there is any. Go on behind [`Fetched::upto`].
+    ///
+    /// A message is there from the moment the commit it is part of is durable until it is settled; one that
+    /// is settled meanwhile may still be returned. What is damaged or missing on disk is in
+    /// [`Fetched::lost`] and fails nothing else. Waits for the disk; [`Journal::fetch`] does not.
+    ///
+    /// # Errors
+    /// The log has stopped or was closed; the store panicked.
+    pub fn read(
+        &self,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+        max_bytes: usize,
+    ) -> Result<Fetched, StorageError> {
+        self.0.reader.read(queue, first, last, max_bytes)
+    }
+
+    /// As [`Journal::read`], on the log's reading thread, which serves requests in order. Never waits.
+    ///
+    /// `done` is called exactly once, on that thread, also if the log has stopped. It must be cheap or hand
+    /// over. Requests wait in a list without a limit of its own: ask once at a time for each queue.
+    pub fn fetch(
+        &self,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+        max_bytes: usize,
+        done: Box<dyn FnOnce(Result<Fetched, StorageError>) + Send>,
+    ) {
+        self.0.reader.fetch(queue, first, last, max_bytes, done);
+    }
+
     /// What the log has done so far.
     #[must_use]
     pub fn stats(&self) -> JournalStats {
@@ -326,7 +408,7 @@ impl Journal {
     /// The failure that poisoned the log, before or during the close.
     pub fn close(&self) -> Result<(), StorageError> {
         self.0.shared.request(CLOSE);
-        self.0.join();
+        Inner::join(&self.0.writing);
         match self.failure() {
             Some(error) if !matches!(*error, StorageError::Closed) => Err(error.repeat()),
             _ => Ok(()),
@@ -335,9 +417,10 @@ impl Journal {
 }
 
 impl Inner {
-    fn join(&self) {
-        let mut slot = self.thread.lock();
-        // A waiter may hold the last handle; the writer then drops it and cannot wait for itself.
+    fn join(slot: &Mutex<Option<JoinHandle<()>>>) {
+        let mut slot = slot.lock();
+        // A waiter, or whoever fetched, may hold the last handle; its thread then drops it and cannot wait
+        // for itself.
         if let Some(thread) =
             slot.take_if(|thread| thread.thread().id() != std::thread::current().id())
         {
@@ -350,7 +433,9 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.request(ABANDON);
-        self.join();
+        Self::join(&self.writing);
+        self.reader.end();
+        Self::join(&self.reading);
     }
 }
 

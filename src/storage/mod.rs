@@ -14,37 +14,58 @@
 //! | `cut` | what of a pending commit must reach the disk at all (pure) |
 //! | `layout`, `runs` | which block each message goes to (pure) |
 //! | `block`, `frame`, `varint` | the octets of a block (pure) |
+//! | `hash` | maps keyed by numbers of our own |
 //! | `writer`, `batch` | the thread that writes, syncs and wakes |
-//! | `effect`, `index` | what a commit changes; which stored messages live, in which block |
+//! | `effect`, `index`, `queue_index` | what a commit changes; which stored messages live, in which block |
+//! | `reader`, `cache`, `contents` | messages back from the disk, on the thread that reads or the caller's |
 //! | `meta`, `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
-//! | `recovery`, `replay` | from octets back to queues and definitions, and what was lost |
-//! | `memory`, `sled`, `faulty` | the stores |
+//! | `housekeeping`, `rewrite`, `sweep` | between commits: merging sparse blocks, removing dead ones |
+//! | `recovery`, `replay` | from octets back to queues and definitions |
+//! | `loss`, `verify` | what cannot be read any more, and looking for it |
+//! | `memory`, `sled`, `fjall`, `faulty` | the stores |
+//! | `engine` | which embedded database keeps a store |
+//! | `stream`, `export`, `import` | what a store holds, independent of who keeps it |
 //! | `directory`, `lock`, `marker`, `disk` | the data directory, and what guards it |
 
 mod batch;
 mod block;
+mod cache;
 mod checkpoint;
 mod commit;
+mod contents;
 mod cut;
 mod directory;
 mod disk;
 mod effect;
+mod engine;
 mod error;
+mod export;
 mod faulty;
+mod fjall;
 mod frame;
+mod hash;
+mod housekeeping;
+mod import;
 mod index;
 mod journal;
 mod layout;
 mod lock;
+mod loss;
 mod marker;
 mod memory;
 mod meta;
 mod page;
+mod queue_index;
+mod reader;
 mod recovery;
 mod replay;
+mod rewrite;
 mod runs;
 mod sled;
+mod stream;
+mod sweep;
 mod varint;
+mod verify;
 mod writer;
 
 use std::fmt;
@@ -56,12 +77,19 @@ use bytes::Bytes;
 pub use self::commit::Unit;
 pub use self::directory::{DirectoryOptions, open_directory};
 pub use self::disk::{Reserve, available_bytes};
+pub use self::engine::{Engine, EngineOptions};
 pub use self::error::StorageError;
+pub use self::export::{Exported, export_directory};
 pub use self::faulty::{Faults, FaultyStore};
+pub use self::fjall::{FjallOptions, FjallStore};
+pub use self::import::import_directory;
 pub use self::journal::{Journal, JournalOptions, JournalStats};
+pub use self::loss::Loss;
 pub use self::memory::MemoryStore;
-pub use self::recovery::{Loss, Recovered, RecoveredMessage, RecoveredQueue};
+pub use self::reader::Fetched;
+pub use self::recovery::{Recovered, RecoveredQueue};
 pub use self::sled::{SledOptions, SledStore};
+pub use self::stream::Transferred;
 
 /// The largest value ever given to a [`Store`], in bytes; longer messages are cut into pieces.
 ///
@@ -159,7 +187,13 @@ pub trait Store: Send {
     /// Figures for the operator.
     fn stats(&self) -> StoreStats;
 
-    /// Housekeeping in a quiet moment, e.g. giving space back. Never changes the contents.
+    /// Whether [`Store::maintain`] is worth calling as soon as nobody has written for a while.
+    fn wants_maintenance(&self) -> bool {
+        false
+    }
+
+    /// Housekeeping in a quiet moment, e.g. giving space back. Never changes the contents. May take seconds,
+    /// in which readers wait too.
     ///
     /// # Errors
     /// As for [`Store::write`].

@@ -1,24 +1,28 @@
 //! From a store back to queues and definitions.
 //!
 //! The checkpoint's pages come first, then the commits after it are replayed into the same index the
-//! writer goes on from, then the messages that turn out to live are read block by block. Nothing that is
-//! missing or damaged stops a recovery, except what everything depends on; all of it is reported.
+//! writer goes on from. Messages are not read, so a deep backlog costs nothing here: damage to them shows
+//! when they are, unless verifying was asked for. Nothing that is missing or damaged stops a recovery,
+//! except what everything depends on; all of it is reported.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::block::{self, BlockId};
 use super::checkpoint::{self, Checkpointer, QueueState};
-use super::frame::{self, Frame, Frames, Run};
-use super::index::{BlockIndex, Index};
+use super::frame::{self, Run};
+use super::index::Index;
+use super::loss::Loss;
 use super::marker::Marker;
 use super::meta::{self, Header, Identity};
 use super::page::{Loaded, Owner, Pages};
-use super::replay::{self, Part, Replay};
-use super::{Change, LogIndex, QueueId, Seq, StorageError, Store, StoreRead};
+use super::queue_index::QueueIndex;
+use super::replay::{Part, Replay};
+use super::{Change, LogIndex, QueueId, Seq, StorageError, Store, StoreRead, verify};
 
 /// What a store held.
 #[derive(Debug, Default)]
@@ -29,7 +33,8 @@ pub struct Recovered {
     pub queues: HashMap<QueueId, RecoveredQueue>,
     /// Whether the store was closed in order (or is new).
     pub clean: bool,
-    /// What was stored and cannot be read any more; empty unless the disk or somebody damaged the store.
+    /// What was stored and is known to be lost; empty unless the disk or somebody damaged the store. More may
+    /// show when messages are read.
     pub losses: Vec<Loss>,
     /// Above every queue identity that was ever stored. A queue that never held a stored message is known
     /// by its definition alone.
@@ -38,87 +43,55 @@ pub struct Recovered {
     pub last_commit: LogIndex,
 }
 
-/// What was stored of one queue.
+/// What is stored of one queue. The messages themselves are read with [`Journal::read`](super::Journal::read).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RecoveredQueue {
     /// The next number to give: above every number that was ever stored.
     pub next_seq: Seq,
-    /// In order of their numbers.
-    pub messages: Vec<RecoveredMessage>,
+    /// The messages that are not settled, as (first, last): ascending, disjoint. What is already known to
+    /// be lost is left out; see [`Recovered::losses`].
+    pub live: Vec<(Seq, Seq)>,
+    /// How often a message was returned, at least; only those that were.
+    pub returned: BTreeMap<Seq, u32>,
+    /// About how many bytes the messages have, from the lengths of their blocks.
+    pub bytes: u64,
 }
 
-/// One message as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveredMessage {
-    /// Its number in the queue.
-    pub seq: Seq,
-    /// How often it was returned, at least.
-    pub returned: u32,
-    /// What [`Payload::encode`](super::Payload::encode) wrote; shared by the queues of a fan-out.
-    pub payload: Bytes,
-}
+impl RecoveredQueue {
+    /// How many messages are not settled.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        let count = |&(first, last): &(Seq, Seq)| last.0 - first.0 + 1;
+        self.live.iter().map(count).sum()
+    }
 
-/// Something that was stored and cannot be read any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Loss {
-    /// Messages of one queue. They are reported at every start until they are settled.
-    Messages {
-        /// The queue.
-        queue: QueueId,
-        /// The first lost message.
-        first: Seq,
-        /// The last lost message.
-        last: Seq,
-    },
-    /// Commits of which it is not known any more what all of them held: messages and definitions may be
-    /// missing, settled messages may be back.
-    Commits {
-        /// The first of them.
-        first: LogIndex,
-        /// The last of them.
-        last: LogIndex,
-    },
-    /// What was settled of a queue: messages that were settled may be back.
-    Settled {
-        /// The queue.
-        queue: QueueId,
-    },
-    /// Parts of the last checkpoint: definitions may be missing, settled messages may be back.
-    Checkpoint {
-        /// How many of its pages are known to be damaged; 0 if some are missing altogether.
-        pages: u64,
-    },
-}
+    /// Whether every message is settled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
 
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Messages { queue, first, last } => {
-                write!(
-                    f,
-                    "messages {first} to {last} of queue {queue} cannot be read"
-                )
-            }
-            Self::Commits { first, last } => {
-                write!(
-                    f,
-                    "commits {first} to {last} are damaged or missing; what they held is unknown"
-                )
-            }
-            Self::Settled { queue } => {
-                write!(
-                    f,
-                    "what was settled of queue {queue} cannot be read; settled messages may be back"
-                )
-            }
-            Self::Checkpoint { pages } => {
-                write!(
-                    f,
-                    "the last checkpoint is incomplete ({pages} damaged pages); definitions may be missing"
-                )
-            }
+    fn of(index: &Index, queue: &QueueIndex) -> Self {
+        let live = queue.live_ranges().into_iter();
+        let returned = queue.returned().iter();
+        Self {
+            next_seq: queue.next(),
+            live: live.map(|(first, last)| (Seq(first), Seq(last))).collect(),
+            returned: returned.map(|(&seq, &count)| (Seq(seq), count)).collect(),
+            bytes: index.live_bytes(queue),
         }
+    }
+
+    /// Leaves out messages that are lost.
+    fn leave_out(&mut self, first: Seq, last: Seq) {
+        let rest = |&(from, to): &(Seq, Seq)| {
+            let before = (first > from).then(|| (from, to.min(Seq(first.0 - 1))));
+            let after = (last < to).then(|| (from.max(Seq(last.0 + 1)), to));
+            let parts = before.into_iter().chain(after);
+            parts.filter(|(from, to)| from <= to).collect::<Vec<_>>()
+        };
+        self.live = self.live.iter().flat_map(rest).collect();
+        self.returned.retain(|&seq, _| seq < first || seq > last);
     }
 }
 
@@ -126,7 +99,7 @@ impl fmt::Display for Loss {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) identity: Identity,
-    pub(super) index: Index,
+    pub(super) index: Arc<RwLock<Index>>,
     pub(super) checkpointer: Checkpointer,
     /// The last commit on disk.
     pub(super) last: LogIndex,
@@ -136,7 +109,8 @@ pub(super) struct State {
     pub(super) bytes_since_checkpoint: u64,
 }
 
-/// Reads a store; gives an empty one its identity.
+/// Reads what a store needs to go on, and gives an empty one its identity. Messages stay where they are,
+/// unless `verify` has all of them read once.
 ///
 /// # Errors
 /// The store cannot be read or written; it is of another format; its identity or its checkpoint's header
@@ -144,6 +118,7 @@ pub(super) struct State {
 pub(super) fn recover(
     store: &mut dyn Store,
     marker: Option<&Marker>,
+    verify: bool,
 ) -> Result<(State, Recovered), StorageError> {
     let reader = store.reader();
     let reader = reader.as_ref();
@@ -156,7 +131,7 @@ pub(super) fn recover(
     let mut recovered = Recovered::default();
     let mut index = Index::default();
     let mut checkpointer = Checkpointer::default();
-    let sweep = load_checkpoint(
+    let unfinished = load_checkpoint(
         reader,
         header,
         &mut index,
@@ -173,6 +148,7 @@ pub(super) fn recover(
         definitions,
         torn,
         debris,
+        replaced,
         ..
     } = replay;
     recovered.losses.extend(losses);
@@ -192,13 +168,28 @@ pub(super) fn recover(
         });
     }
 
-    recovered.queues = read_messages(reader, &index, &mut recovered.losses)?;
+    let known = replaced.into_iter().flat_map(|id| index.live_in(id));
+    let lost: Vec<Run> = if verify {
+        verify::lost_messages(reader, &index)
+    } else {
+        known.collect()
+    };
+    recovered.queues = index
+        .queues()
+        .map(|(queue, state)| (queue, RecoveredQueue::of(&index, state)))
+        .collect();
+    for Run { queue, first, last } in lost {
+        if let Some(found) = recovered.queues.get_mut(&queue) {
+            found.leave_out(first, last);
+        }
+        recovered.losses.push(Loss::Messages { queue, first, last });
+    }
     recovered.clean = found.is_none_or(|header| header.clean) && last == header.commit;
     recovered.next_queue = QueueId(index.next_queue());
     recovered.last_commit = last;
 
     let torn = torn.into_iter().map(BlockId::key);
-    let mut changes: Vec<Change> = torn.chain(sweep).map(Change::Remove).collect();
+    let mut changes: Vec<Change> = torn.chain(unfinished).map(Change::Remove).collect();
     if header.clean {
         changes.push(
             Header {
@@ -216,7 +207,7 @@ pub(super) fn recover(
     Ok((
         State {
             identity,
-            index,
+            index: Arc::new(RwLock::new(index)),
             checkpointer,
             last,
             checksum,
@@ -243,8 +234,8 @@ fn give_identity(store: &mut dyn Store, reader: &dyn StoreRead) -> Result<Identi
     Ok(identity)
 }
 
-/// Reads the pages in force. Returns the keys that must be gone before anything else is written: blocks
-/// that the checkpoint set out to remove, and pages of one that was not finished.
+/// Reads the pages in force. Returns the keys that must be gone before anything else is written: pages of a
+/// checkpoint that was not finished.
 fn load_checkpoint(
     reader: &dyn StoreRead,
     header: Header,
@@ -326,8 +317,9 @@ fn load_checkpoint(
         index.take_dirty();
         checkpointer.covered = header.commit;
     }
-    let sweep = sweep.into_iter().map(BlockId::key);
-    Ok(sweep.chain(unfinished).collect())
+    // Some of them may be gone already.
+    checkpointer.sweep.add_blocks(sweep);
+    Ok(unfinished)
 }
 
 /// Reads what the blocks up to commit `last` hold, as a checkpoint would have listed it.
@@ -354,107 +346,4 @@ fn scan_blocks(
         ControlFlow::Continue(())
     })?;
     Ok(blocks)
-}
-
-/// Reads every live message.
-fn read_messages(
-    reader: &dyn StoreRead,
-    index: &Index,
-    losses: &mut Vec<Loss>,
-) -> Result<HashMap<QueueId, RecoveredQueue>, StorageError> {
-    let mut queues: HashMap<QueueId, RecoveredQueue> = HashMap::new();
-    for (queue, state) in index.queues() {
-        queues.entry(queue).or_default().next_seq = state.next();
-    }
-    for (id, listed) in index
-        .live_blocks()
-        .filter(|(_, listed)| !listed.runs.is_empty())
-    {
-        let octets = reader.get(&id.key())?;
-        let block = octets
-            .as_deref()
-            .and_then(|octets| block::open(id, octets).ok());
-        match block.filter(|block| block.checksum == listed.checksum) {
-            Some(block) => read_block(reader, index, id, block.frames, &mut queues, losses)?,
-            None => report_block(index, id, listed, losses),
-        }
-    }
-    for queue in queues.values_mut() {
-        queue.messages.sort_unstable_by_key(|message| message.seq);
-    }
-    Ok(queues)
-}
-
-/// Reads the live messages of one block.
-fn read_block(
-    reader: &dyn StoreRead,
-    index: &Index,
-    id: BlockId,
-    frames: &[u8],
-    queues: &mut HashMap<QueueId, RecoveredQueue>,
-    losses: &mut Vec<Loss>,
-) -> Result<(), StorageError> {
-    let mut frames = Frames::new(frames);
-    // The block was read to its end when it was indexed, or by the checkpoint's writer.
-    while let Ok(Some(frame)) = frames.next_frame() {
-        let (references, payload) = match frame {
-            Frame::Message {
-                references,
-                payload,
-            } => (references, Ok(payload)),
-            Frame::Placed {
-                placement,
-                references,
-            } => (references, Err(placement)),
-            _ => continue,
-        };
-        let live: Vec<_> = references
-            .filter(|&(queue, seq)| index.lives_in(queue, seq, id))
-            .collect();
-        if live.is_empty() {
-            continue;
-        }
-        let payload = match payload {
-            // Copied, so that one message never keeps a whole block in memory.
-            Ok(payload) => Some(Bytes::copy_from_slice(payload)),
-            Err(placement) => replay::read_placed(reader, placement)?.map(Bytes::from),
-        };
-        for (queue, seq) in live {
-            let Some(payload) = payload.clone() else {
-                losses.push(Loss::Messages {
-                    queue,
-                    first: seq,
-                    last: seq,
-                });
-                continue;
-            };
-            let counts = index.queue(queue).map(|state| state.returned());
-            let returned = counts
-                .and_then(|counts| counts.get(&seq.0))
-                .copied()
-                .unwrap_or_default();
-            queues
-                .entry(queue)
-                .or_default()
-                .messages
-                .push(RecoveredMessage {
-                    seq,
-                    returned,
-                    payload,
-                });
-        }
-    }
-    Ok(())
-}
-
-/// Reports the live messages of a block that cannot be read.
-fn report_block(index: &Index, id: BlockId, listed: &BlockIndex, losses: &mut Vec<Loss>) {
-    for &Run { queue, first, last } in &listed.runs {
-        let parts = index.live_parts(Run { queue, first, last }, id);
-        losses.extend(
-            parts
-                .into_iter()
-                .map(|(first, last)| Loss::Messages { queue, first, last }),
-        );
-    }
 }

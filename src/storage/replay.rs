@@ -12,7 +12,7 @@ use super::block::{self, BlockId, Final};
 use super::effect::{Effect, StoredBlock};
 use super::frame::{self, Frame, Frames, Placement, Run, last_of};
 use super::index::Index;
-use super::recovery::Loss;
+use super::loss::Loss;
 use super::runs::Runs;
 use super::{LogIndex, QueueId, Seq, StorageError, StoreRead};
 
@@ -175,6 +175,8 @@ pub(super) struct Replay<'a> {
     pub(super) torn: Vec<BlockId>,
     /// Damaged parts that hold nothing any more.
     pub(super) debris: Vec<BlockId>,
+    /// Damaged parts of which only the directory's entry is left.
+    pub(super) replaced: Vec<BlockId>,
     open: Option<OpenCommit>,
 }
 
@@ -205,6 +207,7 @@ impl<'a> Replay<'a> {
             definitions: Vec::new(),
             torn: Vec::new(),
             debris: Vec::new(),
+            replaced: Vec::new(),
             open: None,
         };
         let from = BlockId {
@@ -296,6 +299,11 @@ impl<'a> Replay<'a> {
                 });
             }
             let (replaced, intact) = replace_damaged(&mut parts, last);
+            let ids = replaced.iter().map(|block| BlockId {
+                commit,
+                part: block.part,
+            });
+            self.replaced.extend(ids);
             blocks = replaced;
             whole = intact;
         }

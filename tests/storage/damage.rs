@@ -4,32 +4,50 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use millpond::storage::{
-    Change, Journal, JournalOptions, Loss, MemoryStore, Recovered, Store, StoreRead,
+    Change, Journal, JournalOptions, Loss, MemoryStore, QueueId, Recovered, Store, StoreRead,
 };
 
-use crate::support::{body, commit, filled, held, open_memory, q, s, seqs, write};
+use crate::support::{self, Held, body, commit, filled, open_memory, q, s, seqs, write};
 
-/// (queues and definitions, all of them)
-type Contents = (
-    BTreeMap<u64, Vec<(u64, u32, Vec<u8>)>>,
-    BTreeMap<Vec<u8>, Vec<u8>>,
-);
+/// What a store holds, and whether anything was said to be lost.
+struct Contents {
+    queues: BTreeMap<u64, Vec<Held>>,
+    definitions: BTreeMap<Vec<u8>, Vec<u8>>,
+    losses: bool,
+}
 
-fn contents(recovered: &Recovered) -> Contents {
-    let queues = recovered
-        .queues
-        .keys()
-        .map(|&queue| (queue.0, held(recovered, queue)));
-    let definitions = recovered
-        .definitions
-        .iter()
-        .map(|(key, value)| (key.clone(), value.to_vec()));
-    (
-        queues
-            .filter(|(_, messages)| !messages.is_empty())
+fn contents(journal: &Journal, recovered: &Recovered) -> Contents {
+    let mut losses = !recovered.losses.is_empty();
+    let mut queues = BTreeMap::new();
+    for &queue in recovered.queues.keys() {
+        let (messages, lost) = support::contents(journal, recovered, queue);
+        losses |= !lost.is_empty();
+        if !messages.is_empty() {
+            queues.insert(queue.0, messages);
+        }
+    }
+    let definitions = recovered.definitions.iter();
+    Contents {
+        queues,
+        definitions: definitions
+            .map(|(key, value)| (key.clone(), value.to_vec()))
             .collect(),
-        definitions.collect(),
-    )
+        losses,
+    }
+}
+
+fn whole(entries: &[(Vec<u8>, Vec<u8>)]) -> Contents {
+    let (journal, recovered) = open_memory(&copy_of(entries));
+    contents(&journal, &recovered)
+}
+
+/// Opening that reads every message at once.
+fn open_verifying(store: &MemoryStore) -> (Journal, Recovered) {
+    let options = JournalOptions {
+        verify: true,
+        ..JournalOptions::default()
+    };
+    Journal::open(Box::new(store.clone()), options).unwrap()
 }
 
 fn entries(store: &MemoryStore) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -81,16 +99,26 @@ fn busy_log() -> MemoryStore {
     store
 }
 
-fn check_flip(whole: &Contents, store: MemoryStore, what: &str) {
-    let opened = Journal::open(Box::new(store), JournalOptions::default());
-    let Ok((_journal, recovered)) = opened else {
-        return;
-    };
-    if contents(&recovered) != *whole {
-        assert!(
-            !recovered.losses.is_empty(),
-            "{what} is lost and nobody says so"
-        );
+/// Damage shows when the store is opened or when messages are read; with verifying, when it is opened.
+fn check_flip(whole: &Contents, store: &MemoryStore, what: &str) {
+    for verify in [false, true] {
+        let options = JournalOptions {
+            verify,
+            ..JournalOptions::default()
+        };
+        // A store of its own each time: opening may write.
+        let store = copy_of(&entries(store));
+        let Ok((journal, recovered)) = Journal::open(Box::new(store), options) else {
+            continue;
+        };
+        let found = contents(&journal, &recovered);
+        if (&found.queues, &found.definitions) != (&whole.queues, &whole.definitions) {
+            assert!(found.losses, "{what} is lost and nobody says so");
+            assert!(
+                !verify || !recovered.losses.is_empty(),
+                "{what} is lost and opening does not say so"
+            );
+        }
     }
 }
 
@@ -98,8 +126,8 @@ fn check_flip(whole: &Contents, store: MemoryStore, what: &str) {
 fn no_flipped_bit_goes_unnoticed() {
     let store = busy_log();
     let entries = entries(&store);
-    let whole = contents(&open_memory(&copy_of(&entries)).1);
-    assert_eq!(whole.0.len(), 4);
+    let whole = whole(&entries);
+    assert_eq!(whole.queues.len(), 4);
     for (place, (key, value)) in entries.iter().enumerate() {
         // Every header octet, then samples.
         let bits = (0..40 * 8)
@@ -108,7 +136,7 @@ fn no_flipped_bit_goes_unnoticed() {
         for bit in bits.filter(|bit| bit / 8 < value.len()) {
             let mut damaged = entries.clone();
             damaged[place].1[bit / 8] ^= 1 << (bit % 8);
-            check_flip(&whole, copy_of(&damaged), &format!("bit {bit} of {key:?}"));
+            check_flip(&whole, &copy_of(&damaged), &format!("bit {bit} of {key:?}"));
         }
     }
 }
@@ -117,7 +145,7 @@ fn no_flipped_bit_goes_unnoticed() {
 fn no_missing_value_goes_unnoticed_but_the_end_of_the_last_commit() {
     let store = busy_log();
     let entries = entries(&store);
-    let whole = contents(&open_memory(&copy_of(&entries)).1);
+    let whole = whole(&entries);
     let last_final = entries.iter().rposition(|(key, _)| key[0] == 1).unwrap();
     for (place, (key, _)) in entries
         .iter()
@@ -126,7 +154,7 @@ fn no_missing_value_goes_unnoticed_but_the_end_of_the_last_commit() {
     {
         let mut damaged = entries.clone();
         damaged.remove(place);
-        check_flip(&whole, copy_of(&damaged), &format!("the value of {key:?}"));
+        check_flip(&whole, &copy_of(&damaged), &format!("the value of {key:?}"));
     }
     // Without its end the last commit never happened.
     let mut torn = entries.clone();
@@ -140,14 +168,14 @@ fn no_missing_value_goes_unnoticed_but_the_end_of_the_last_commit() {
 fn swapped_values_are_noticed() {
     let store = busy_log();
     let entries = entries(&store);
-    let whole = contents(&open_memory(&copy_of(&entries)).1);
+    let whole = whole(&entries);
     for place in 1..entries.len() {
         let mut damaged = entries.clone();
         let (value, before) = (damaged[place].1.clone(), damaged[place - 1].1.clone());
         (damaged[place].1, damaged[place - 1].1) = (before, value);
         check_flip(
             &whole,
-            copy_of(&damaged),
+            &copy_of(&damaged),
             &format!("{:?}", entries[place].0),
         );
     }
@@ -164,9 +192,23 @@ fn damage(store: &MemoryStore, find: &[u8]) -> MemoryStore {
     copy_of(&entries)
 }
 
+/// What is lost of a queue, said at the opening or by reading it.
+fn lost(journal: &Journal, recovered: &Recovered, queue: QueueId) -> Vec<(u64, u64)> {
+    let said = recovered.losses.iter().map(|loss| match *loss {
+        Loss::Messages {
+            queue: of,
+            first,
+            last,
+        } if of == queue => (first.0, last.0),
+        _ => panic!("{loss}"),
+    });
+    let found = support::contents(journal, recovered, queue).1;
+    said.chain(found).collect()
+}
+
 #[test]
-fn a_damaged_block_is_reported_by_queue_and_number_at_every_start_until_it_is_settled() {
-    for close in [true, false] {
+fn a_damaged_block_is_reported_by_queue_and_number_after_every_start_until_it_is_settled() {
+    for (close, verify) in [(true, false), (false, false), (true, true), (false, true)] {
         let store = MemoryStore::new();
         let (journal, _) = open_memory(&store);
         commit(&journal, |unit| {
@@ -180,30 +222,39 @@ fn a_damaged_block_is_reported_by_queue_and_number_at_every_start_until_it_is_se
         }
         drop(journal);
         let damaged = damage(&store, &filled(50, 2000));
-        for _ in 0..2 {
-            let (journal, recovered) = open_memory(&damaged);
-            let [Loss::Messages { queue, first, last }] = recovered.losses[..] else {
-                panic!("{:?}", recovered.losses)
+        let open = || {
+            if verify {
+                open_verifying(&damaged)
+            } else {
+                open_memory(&damaged)
+            }
+        };
+        let mut range = (0, 0);
+        for start in 0..2 {
+            let (journal, recovered) = open();
+            let lost = lost(&journal, &recovered, q(1));
+            let [(first, last)] = lost[..] else {
+                panic!("{lost:?}")
             };
-            assert_eq!(queue, q(1));
-            assert!(
-                first.0 > 40 && first.0 <= 50 && last.0 >= 50,
-                "{first} to {last}"
-            );
+            range = (first, last);
+            assert!(first > 40 && first <= 50 && last >= 50, "{first} to {last}");
+            // The log behind the last checkpoint is read at the start, and what verifying is for.
+            let at_start = verify || !close && start == 0;
+            assert_eq!(recovered.losses.len(), usize::from(at_start));
             let rest: Vec<_> = (41..=100)
-                .filter(|seq| !(first.0..=last.0).contains(seq))
+                .filter(|seq| !(first..=last).contains(seq))
                 .collect();
-            assert_eq!(seqs(&recovered, q(1)), rest, "the other blocks are up");
-            assert_eq!(seqs(&recovered, q(2)), [1, 2]);
+            let (held, _) = support::contents(&journal, &recovered, q(1));
+            let held: Vec<_> = held.into_iter().map(|(seq, ..)| seq).collect();
+            assert_eq!(held, rest, "the other blocks are up");
+            assert_eq!(seqs(&journal, &recovered, q(2)), [1, 2]);
             journal.close().unwrap();
         }
-        let (journal, recovered) = open_memory(&damaged);
-        let Loss::Messages { queue, first, last } = recovered.losses[0] else {
-            unreachable!()
-        };
-        commit(&journal, |unit| unit.settle(queue, first, last));
+        let (journal, _) = open();
+        commit(&journal, |unit| unit.settle(q(1), s(range.0), s(range.1)));
         journal.close().unwrap();
-        assert_eq!(open_memory(&damaged).1.losses, []);
+        let (journal, recovered) = open();
+        assert_eq!(lost(&journal, &recovered, q(1)), []);
     }
 }
 
@@ -216,7 +267,11 @@ fn a_damaged_piece_of_a_long_message_loses_that_message_alone() {
     });
     drop(journal);
     let damaged = damage(&store, &filled(2, 300_000)[..1000]);
-    let (_journal, recovered) = open_memory(&damaged);
+    let (journal, recovered) = open_memory(&damaged);
+    let (held, lost) = support::contents(&journal, &recovered, q(1));
+    let held: Vec<_> = held.into_iter().map(|(seq, ..)| seq).collect();
+    assert_eq!((held, lost), (vec![1, 3], vec![(2, 2)]));
+    let (journal, recovered) = open_verifying(&damaged);
     assert_eq!(
         recovered.losses,
         [Loss::Messages {
@@ -225,7 +280,8 @@ fn a_damaged_piece_of_a_long_message_loses_that_message_alone() {
             last: s(2)
         }]
     );
-    assert_eq!(seqs(&recovered, q(1)), [1, 3]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 3]);
+    assert_eq!(recovered.queues[&q(1)].live, [(s(1), s(1)), (s(3), s(3))]);
 }
 
 #[test]
@@ -246,11 +302,11 @@ fn a_hole_in_the_log_is_reported_and_what_follows_is_there() {
             last: lost(3)
         }]
     );
-    assert_eq!(seqs(&recovered, q(1)), [1, 4, 5]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 4, 5]);
     // The log goes on.
     commit(&journal, |unit| unit.enqueue(q(1), s(6), body("x")));
     journal.close().unwrap();
-    let (_journal, recovered) = open_memory(&holed);
+    let (journal, recovered) = open_memory(&holed);
     assert_eq!(recovered.losses, []);
-    assert_eq!(seqs(&recovered, q(1)), [1, 4, 5, 6]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 4, 5, 6]);
 }

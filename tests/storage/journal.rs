@@ -10,7 +10,7 @@ use millpond::storage::{
 use proptest::prelude::*;
 
 use crate::support::{
-    Bell, body, busy_checkpoints, commit, filled, held, open, open_memory, q, s, seqs,
+    Bell, body, busy_checkpoints, commit, filled, held, open, open_memory, q, s, seqs, seqs_in,
 };
 
 #[test]
@@ -28,14 +28,14 @@ fn what_was_committed_is_there_after_reopening() {
     assert!(journal.durable() >= number);
     journal.close().unwrap();
 
-    let (_journal, recovered) = open_memory(&store);
+    let (journal, recovered) = open_memory(&store);
     assert!(recovered.clean);
     assert_eq!(
         recovered.definitions[&b"queue/1".to_vec()].as_ref(),
         b"orders"
     );
     assert_eq!(
-        held(&recovered, q(1)),
+        held(&journal, &recovered, q(1)),
         [(1, 0, b"one".to_vec()), (2, 3, b"two".to_vec())]
     );
     assert_eq!(recovered.queues[&q(1)].next_seq, s(3));
@@ -48,9 +48,9 @@ fn dropping_the_last_handle_is_like_a_crash() {
     let (journal, _) = open_memory(&store);
     commit(&journal, |unit| unit.enqueue(q(1), s(1), body("one")));
     drop(journal);
-    let (_journal, recovered) = open_memory(&store);
+    let (journal, recovered) = open_memory(&store);
     assert!(!recovered.clean);
-    assert_eq!(seqs(&recovered, q(1)), [1]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn nothing_of_a_kept_unit_is_cancelled() {
     let stats = journal.stats();
     assert_eq!((stats.messages_written, stats.messages_annihilated), (1, 0));
     drop(journal);
-    assert_eq!(seqs(&open_memory(&store).1, q(1)), [0_u64; 0]);
+    assert_eq!(seqs_in(&store, q(1)), [0_u64; 0]);
 }
 
 #[test]
@@ -113,9 +113,9 @@ fn commits_of_which_nothing_is_left_leave_no_gap_on_disk() {
     );
     assert_eq!(journal.durable(), CommitNumber(10));
     drop(journal);
-    let (_journal, recovered) = open_memory(&store);
+    let (journal, recovered) = open_memory(&store);
     assert!(recovered.losses.is_empty());
-    assert_eq!(seqs(&recovered, q(1)), [1, 3, 5, 7, 9]);
+    assert_eq!(seqs(&journal, &recovered, q(1)), [1, 3, 5, 7, 9]);
     assert_eq!(recovered.last_commit.0, 5);
 }
 
@@ -136,9 +136,12 @@ fn a_fan_out_is_stored_once() {
         stats.bytes_written
     );
     drop(journal);
-    let (_journal, recovered) = open_memory(&store);
+    let (journal, recovered) = open_memory(&store);
     for queue in 1..=100 {
-        assert_eq!(held(&recovered, q(queue)), [(1, 0, payload.clone())]);
+        assert_eq!(
+            held(&journal, &recovered, q(queue)),
+            [(1, 0, payload.clone())]
+        );
     }
 }
 
@@ -156,7 +159,10 @@ fn a_fan_out_to_thousands_of_queues_is_stored_once_and_goes_with_the_last_of_the
     });
     drop(journal);
     let (journal, recovered) = open_memory(&store);
-    assert_eq!(held(&recovered, q(5000)), [(1, 0, filled(7, 1000))]);
+    assert_eq!(
+        held(&journal, &recovered, q(5000)),
+        [(1, 0, filled(7, 1000))]
+    );
     commit(&journal, |unit| unit.settle(q(5000), s(1), s(1)));
     journal.close().unwrap();
     assert_eq!(open_memory(&store).0.stats().blocks_live, 0);
@@ -173,9 +179,9 @@ fn one_queue_of_a_fan_out_may_die_young_alone() {
     });
     assert_eq!(journal.stats().messages_annihilated, 1);
     drop(journal);
-    let (_journal, recovered) = open_memory(&store);
+    let (journal, recovered) = open_memory(&store);
     assert_eq!(
-        [1, 2, 3].map(|queue| seqs(&recovered, q(queue)).len()),
+        [1, 2, 3].map(|queue| seqs(&journal, &recovered, q(queue)).len()),
         [1, 0, 1]
     );
 }
@@ -207,7 +213,10 @@ fn long_payloads_and_long_definitions_come_back_whole() {
         .zip(lens)
         .map(|(seq, len)| (seq, 0, filled(seq, len)))
         .collect();
-    assert!(held(&recovered, q(1)) == wanted, "payloads differ");
+    assert!(
+        held(&journal, &recovered, q(1)) == wanted,
+        "payloads differ"
+    );
     assert!(
         recovered.definitions[&filled(1, 40_000)] == filled(2, 200_000),
         "definition differs"
@@ -216,7 +225,7 @@ fn long_payloads_and_long_definitions_come_back_whole() {
     journal.close().unwrap();
     let (journal, recovered) = open_memory(&store);
     assert!(
-        held(&recovered, q(1)) == wanted,
+        held(&journal, &recovered, q(1)) == wanted,
         "payloads differ after a checkpoint"
     );
     assert!(
@@ -246,9 +255,10 @@ fn a_payload_that_misjudges_its_own_length_is_stored_all_the_same() {
         unit.enqueue(q(1), s(2), Arc::new(Liar(10_000_000)));
     });
     drop(journal);
+    let (journal, recovered) = open_memory(&store);
+    let held = held(&journal, &recovered, q(1));
     assert!(
-        held(&open_memory(&store).1, q(1))
-            .iter()
+        held.iter()
             .all(|(_, _, payload)| *payload == filled(1, 100_000))
     );
 }
@@ -271,7 +281,7 @@ fn a_forgotten_queue_frees_its_blocks_and_stays_forgotten() {
     journal.close().unwrap();
     let (journal, recovered) = open_memory(&store);
     assert!(!recovered.queues.contains_key(&q(1)));
-    assert_eq!(seqs(&recovered, q(2)), [20]);
+    assert_eq!(seqs(&journal, &recovered, q(2)), [20]);
     assert_eq!(
         recovered.next_queue,
         q(3),
@@ -354,12 +364,15 @@ fn a_unit_is_never_split_over_two_commits() {
     journal.close().unwrap();
     looks.push(faults.after_power_cut(0));
     for disk in looks.iter().rev().step_by(looks.len() / 20 + 1) {
-        let (_journal, recovered) = open_memory(disk);
+        let (journal, recovered) = open_memory(disk);
         for queue in 1..=4 {
-            assert_eq!(seqs(&recovered, q(queue)), seqs(&recovered, q(queue + 100)));
+            assert_eq!(
+                seqs(&journal, &recovered, q(queue)),
+                seqs(&journal, &recovered, q(queue + 100))
+            );
         }
     }
-    assert_eq!(seqs(&open_memory(looks.last().unwrap()).1, q(1)).len(), 300);
+    assert_eq!(seqs_in(looks.last().unwrap(), q(1)).len(), 300);
 }
 
 #[test]
@@ -386,11 +399,8 @@ fn an_error_poisons_the_journal_and_everybody_learns_of_it() {
         journal.close(),
         Err(StorageError::Injected { .. })
     ));
-    assert_eq!(
-        seqs(&open_memory(&faults.after_power_cut(usize::MAX)).1, q(1)),
-        [1, 2]
-    );
-    assert_eq!(seqs(&open_memory(&faults.after_power_cut(0)).1, q(1)), [1]);
+    assert_eq!(seqs_in(&faults.after_power_cut(usize::MAX), q(1)), [1, 2]);
+    assert_eq!(seqs_in(&faults.after_power_cut(0), q(1)), [1]);
 }
 
 #[test]
@@ -469,7 +479,7 @@ fn closing_writes_what_is_pending_and_work_after_it_is_discarded() {
     unit.wait(&waiter);
     drop(unit);
     assert_eq!(bell.rings(), 2, "a late waiter is told too");
-    assert_eq!(seqs(&open_memory(&store).1, q(1)), [1]);
+    assert_eq!(seqs_in(&store, q(1)), [1]);
 }
 
 #[test]
@@ -553,7 +563,7 @@ fn a_commit_delay_gathers_many_operations_into_one_commit() {
     // Closing ends the wait.
     journal.close().unwrap();
     assert_eq!(journal.stats().commits, 2);
-    assert_eq!(seqs(&open_memory(&store).1, q(1)).len(), 100);
+    assert_eq!(seqs_in(&store, q(1)).len(), 100);
 }
 
 proptest! {
@@ -573,6 +583,6 @@ proptest! {
         drop(journal);
         let mut left = order[count..].to_vec();
         left.sort_unstable();
-        prop_assert_eq!(seqs(&open_memory(&store).1, q(1)), left);
+        prop_assert_eq!(seqs_in(&store, q(1)), left);
     }
 }

@@ -9,7 +9,7 @@ use millpond::storage::{
 };
 use proptest::prelude::*;
 
-use crate::support::{body, busy_checkpoints, filled, q, s, write};
+use crate::support::{body, busy_checkpoints, filled, held, q, s, write};
 
 /// One operation; the numbers are reduced to what makes sense when it is run.
 #[derive(Debug, Clone)]
@@ -95,19 +95,19 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    fn of(recovered: &Recovered) -> Self {
-        let queues = recovered
-            .queues
-            .iter()
-            .filter(|(_, queue)| !queue.messages.is_empty());
-        let messages = |queue: &millpond::storage::RecoveredQueue| {
-            let messages = queue.messages.iter();
-            messages
-                .map(|message| (message.seq.0, (message.returned, message.payload.to_vec())))
-                .collect()
+    fn of(journal: &Journal, recovered: &Recovered) -> Self {
+        let messages = |queue| {
+            let held = held(journal, recovered, queue).into_iter();
+            held.map(|(seq, returned, payload)| (seq, (returned, payload)))
+                .collect::<Messages>()
         };
         Self {
-            queues: queues.map(|(id, queue)| (id.0, messages(queue))).collect(),
+            queues: recovered
+                .queues
+                .keys()
+                .map(|&queue| (queue.0, messages(queue)))
+                .filter(|(_, messages)| !messages.is_empty())
+                .collect(),
             definitions: recovered
                 .definitions
                 .iter()
@@ -181,7 +181,7 @@ impl World {
                 let end = self.model.clone();
                 let recovered = self.reopen(usize::MAX);
                 assert!(recovered.clean, "an orderly close is clean");
-                assert_eq!(Model::of(&recovered), end.without_empty_queues());
+                assert_eq!(self.model, end.without_empty_queues());
             }
             Step::PowerCut { survives } => {
                 let unsynced = self.faults.unsynced();
@@ -198,14 +198,14 @@ impl World {
         let history = std::mem::take(&mut self.history);
         let recovered = self.reopen(surviving);
         assert_eq!(recovered.losses, [], "a power cut damages nothing");
-        let found = Model::of(&recovered);
+        let found = &self.model;
         let promised = history
             .iter()
             .rposition(|(number, _)| *number <= durable)
             .expect("the first is 0");
         let legal = history[promised..]
             .iter()
-            .any(|(_, model)| model.without_empty_queues() == found);
+            .any(|(_, model)| model.without_empty_queues() == *found);
         assert!(
             legal,
             "durable up to {durable}, which is unit {promised} of {}; found {found:#?}, promised {:#?}",
@@ -220,7 +220,7 @@ impl World {
         let (journal, recovered) =
             Journal::open(Box::new(store), self.options.clone()).expect("what is left opens");
         (self.journal, self.faults) = (journal, faults);
-        self.model = Model::of(&recovered);
+        self.model = Model::of(&self.journal, &recovered);
         self.history = vec![(CommitNumber(0), self.model.clone())];
         for (id, next) in &mut self.queues {
             // As the engine would: go on above everything that was ever stored.

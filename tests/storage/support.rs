@@ -98,29 +98,77 @@ pub(crate) fn open_memory(store: &MemoryStore) -> (Journal, Recovered) {
     open(store.clone())
 }
 
-/// Options under which a checkpoint follows every few commits.
+/// Options under which a checkpoint follows every few commits, and sparse blocks are merged as soon as there
+/// are two.
 pub(crate) fn busy_checkpoints() -> JournalOptions {
     JournalOptions {
         checkpoint_commits: 3,
+        rewrite_blocks: 2,
         ..JournalOptions::default()
     }
 }
 
-/// (number, returned, payload) of what a queue holds.
-pub(crate) fn held(recovered: &Recovered, queue: QueueId) -> Vec<(u64, u32, Vec<u8>)> {
-    let queue = recovered.queues.get(&queue);
-    let messages = queue.into_iter().flat_map(|queue| &queue.messages);
-    messages
-        .map(|message| (message.seq.0, message.returned, message.payload.to_vec()))
-        .collect()
+/// (number, returned, payload)
+pub(crate) type Held = (u64, u32, Vec<u8>);
+
+/// Everything of a queue that was live when it was recovered, read back from the log in small steps,
+/// and what turned out to be lost.
+pub(crate) fn contents(
+    journal: &Journal,
+    recovered: &Recovered,
+    queue: QueueId,
+) -> (Vec<Held>, Vec<(u64, u64)>) {
+    let (mut held, mut lost) = (Vec::new(), Vec::new());
+    let Some(found) = recovered.queues.get(&queue) else {
+        return (held, lost);
+    };
+    for &(first, last) in &found.live {
+        let mut from = first;
+        while from <= last {
+            let fetched = journal
+                .read(queue, from, last, 50_000)
+                .expect("the log is open");
+            assert!(
+                fetched.upto >= from && fetched.upto <= last,
+                "upto {} of {from} to {last}",
+                fetched.upto
+            );
+            assert!(fetched.messages.is_sorted_by_key(|(seq, _)| *seq));
+            held.extend(fetched.messages.into_iter().map(|(seq, payload)| {
+                assert!(from <= seq && seq <= fetched.upto);
+                let returned = found.returned.get(&seq).copied().unwrap_or_default();
+                (seq.0, returned, payload.to_vec())
+            }));
+            lost.extend(fetched.lost.iter().map(|(first, last)| (first.0, last.0)));
+            from = Seq(fetched.upto.0 + 1);
+        }
+    }
+    let lost_count: u64 = lost.iter().map(|(first, last)| last - first + 1).sum();
+    assert_eq!(
+        held.len() as u64 + lost_count,
+        found.len(),
+        "every live message is there or reported"
+    );
+    (held, lost)
+}
+
+/// What a queue holds; nothing of it may be lost.
+pub(crate) fn held(journal: &Journal, recovered: &Recovered, queue: QueueId) -> Vec<Held> {
+    let (held, lost) = contents(journal, recovered, queue);
+    assert_eq!(lost, [], "of queue {queue}");
+    held
 }
 
 /// The numbers of what a queue holds.
-pub(crate) fn seqs(recovered: &Recovered, queue: QueueId) -> Vec<u64> {
-    held(recovered, queue)
-        .into_iter()
-        .map(|(seq, ..)| seq)
-        .collect()
+pub(crate) fn seqs(journal: &Journal, recovered: &Recovered, queue: QueueId) -> Vec<u64> {
+    let held = held(journal, recovered, queue);
+    held.into_iter().map(|(seq, ..)| seq).collect()
+}
+
+/// The numbers of what a queue in a store holds.
+pub(crate) fn seqs_in(store: &MemoryStore, queue: QueueId) -> Vec<u64> {
+    let (journal, recovered) = open_memory(store);
+    seqs(&journal, &recovered, queue)
 }
 
 pub(crate) const fn q(number: u64) -> QueueId {
@@ -129,4 +177,13 @@ pub(crate) const fn q(number: u64) -> QueueId {
 
 pub(crate) const fn s(number: u64) -> Seq {
     Seq(number)
+}
+
+/// Waits until `is_so`, which other threads bring about; a test that waits for what never comes fails.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let from = std::time::Instant::now();
+    while !is_so() {
+        assert!(from.elapsed().as_secs() < 60, "it never came to {what}");
+        std::thread::yield_now();
+    }
 }

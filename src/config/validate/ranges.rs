@@ -60,6 +60,12 @@ impl Check<'_> {
         }
         for (key, bytes, range) in [
             ("storage.cache", storage.cache, MIB..=TIB),
+            ("storage.fjall_memtable", storage.fjall_memtable, MIB..=GIB),
+            (
+                "storage.fjall_journals",
+                storage.fjall_journals,
+                64 * MIB..=64 * GIB,
+            ),
             (
                 "storage.checkpoint_bytes",
                 storage.checkpoint_bytes,
@@ -70,6 +76,7 @@ impl Check<'_> {
                 storage.backlog_bytes as u64,
                 MIB..=16 * GIB,
             ),
+            ("memory.page_from", memory.page_from, 256 * KIB..=TIB),
             ("disk.reserve", disk.reserve, 0..=16 * GIB),
             (
                 "limits.message_bytes",
