@@ -24,5 +24,11 @@ mod faults;
 mod format;
 #[path = "storage/journal.rs"]
 mod journal;
+#[path = "storage/maintenance.rs"]
+mod maintenance;
+#[path = "storage/reading.rs"]
+mod reading;
+#[path = "storage/sparse.rs"]
+mod sparse;
 #[path = "storage/transfer.rs"]
 mod transfer;

@@ -19,7 +19,6 @@ use crate::connection::{self, BufferPool, DriverOptions, Peer, Stop};
 use crate::engine::access::Access;
 use crate::engine::broker::Broker;
 use crate::engine::clock::Clock;
-use crate::engine::memory::Memory;
 use crate::engine::queue::Owner;
 use crate::management::health::{Readiness, State};
 use crate::management::http::{self, Http};
@@ -154,7 +153,7 @@ async fn open_broker(config: &Config, shutdown: &Shutdown) -> Result<Arc<Broker>
     let (directory, options) = (config.storage.data_dir.clone(), wiring::directory(config));
     let access = wiring::access(config).map_err(Failure::usage)?;
     let vhosts = wiring::vhosts(config).map_err(Failure::usage)?;
-    let memory = Arc::new(Memory::new(wiring::memory(config)));
+    let memory = Arc::new(wiring::memory(config));
     let accept_data_loss = config.storage.accept_data_loss;
     let opened = tokio::task::spawn_blocking(move || {
         let (journal, mut recovered) =

@@ -40,7 +40,10 @@ pub(super) fn directory(config: &Config) -> DirectoryOptions {
 fn engine(storage: &config::Storage) -> EngineOptions {
     let cache_bytes = storage.cache;
     match storage.engine {
-        config::StorageEngine::Sled => EngineOptions::Sled(SledOptions { cache_bytes }),
+        config::StorageEngine::Sled => EngineOptions::Sled(SledOptions {
+            cache_bytes,
+            ..SledOptions::default()
+        }),
         config::StorageEngine::Fjall => EngineOptions::Fjall(FjallOptions {
             cache_bytes,
             memtable_bytes: storage.fjall_memtable,
@@ -49,12 +52,13 @@ fn engine(storage: &config::Storage) -> EngineOptions {
     }
 }
 
-/// The limit of accounted memory.
-pub(super) fn memory(config: &Config) -> MemoryLimit {
-    match config.memory.limit {
+/// The account of memory.
+pub(super) fn memory(config: &Config) -> Memory {
+    let limit = match config.memory.limit {
         config::MemoryLimit::Percent(percent) => MemoryLimit::Percent(percent),
         config::MemoryLimit::Bytes(bytes) => MemoryLimit::Bytes(bytes),
-    }
+    };
+    Memory::new(limit).paging_from(config.memory.page_from)
 }
 
 /// The vhosts declared; `/` if none is.

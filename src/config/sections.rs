@@ -114,7 +114,7 @@ pub enum StorageEngine {
     Fjall,
 }
 
-/// `[memory]`: when publishers are stopped because memory runs short.
+/// `[memory]`: when waiting messages leave memory, and when publishers are stopped because it runs short.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Memory {
@@ -125,6 +125,10 @@ pub struct Memory {
     /// clients are not read from until it is their turn. Default 64 MiB, 1 MiB to 1 TiB.
     #[serde(with = "memory_size")]
     pub ingest: usize,
+    /// Accounted memory from which on waiting messages are kept on disk alone, less and less of each queue in memory.
+    /// Default 64 MiB, 256 KiB to 1 TiB; at most a quarter of `limit` counts.
+    #[serde(with = "size")]
+    pub page_from: u64,
 }
 
 impl Default for Memory {
@@ -132,6 +136,7 @@ impl Default for Memory {
         Self {
             limit: MemoryLimit::Percent(40),
             ingest: 64 * MIB,
+            page_from: 64 << 20,
         }
     }
 }

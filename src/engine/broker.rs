@@ -17,6 +17,7 @@ use super::memory::Memory;
 use super::message::MessageId;
 use super::name::VhostName;
 use super::outbox::Outbox;
+use super::pager::{self, Pager};
 use super::queue::{Durability, LocalQueue, Queue, QueueArguments, QueueSpec};
 use super::turn::Turn;
 use super::vhost::{ExchangeSpec, Vhost};
@@ -34,6 +35,8 @@ pub struct Core {
     memory_brake: Arc<Brake>,
     /// Publishers held back until the log has caught up.
     log_brake: Arc<Brake>,
+    /// What moves messages between queues and the disk.
+    pub(super) pager: Arc<Pager>,
     disk_low: AtomicBool,
     next_message: AtomicU64,
     next_queue: AtomicU64,
@@ -56,6 +59,7 @@ impl Core {
             clock,
             memory_brake: Arc::default(),
             log_brake: Arc::default(),
+            pager: Arc::default(),
             disk_low: AtomicBool::new(false),
             next_message: AtomicU64::new(first),
             next_queue: AtomicU64::new(1),
@@ -160,12 +164,13 @@ impl Broker {
         turn.finish();
     }
 
-    /// Starts the vhosts' tasks. Call it inside a runtime.
+    /// Starts the vhosts' tasks and those of all. Call it inside a runtime.
     pub fn start(&self) {
         for vhost in &self.vhosts {
             vhost.start();
         }
         let core = &self.core;
+        tokio::spawn(pager::run(Arc::downgrade(core)));
         let release = |brake: &Arc<Brake>, pressed| {
             tokio::spawn(flow::release_when_relieved(
                 Arc::downgrade(core),
@@ -318,8 +323,7 @@ impl Broker {
                 turn.forget(id);
                 continue;
             };
-            restored.messages += usize::try_from(contents.len()).unwrap_or(usize::MAX);
-            queue.recover(&mut turn, &self.core.journal, contents, !recovered.clean)?;
+            restored.messages += queue.recover(&mut turn, &contents, !recovered.clean)?;
         }
         for loss in &recovered.losses {
             let queue = match loss {

@@ -375,6 +375,8 @@ impl TestBroker {
         outbox: &Arc<Outbox>,
     ) -> Result<TestConsumer, EngineError> {
         let id = self.turn(|turn| queue.subscribe(turn, spec, Arc::clone(outbox)))?;
+        let core = self.broker.core();
+        core.pager.answer_all(core, queue);
         Ok(TestConsumer {
             queue: Arc::clone(queue),
             id,

@@ -36,7 +36,15 @@ impl Default for MemoryLimit {
     }
 }
 
+/// What a queue keeps of its messages in memory while there is little pressure to page, in bytes.
+const WINDOW_MAX: u64 = 4 << 20;
+/// The same when there is most.
+const WINDOW_MIN: u64 = 16 << 10;
+
 /// Bytes in use, and whether there are too many.
+///
+/// From [`Memory::paging_from`] on, messages that wait are kept on disk alone: each queue has a window of messages in
+/// memory, which shrinks from 4 MiB to 16 KiB while the use doubles.
 ///
 /// Pressure begins at the limit and ends at 90 % of it, so that publishers do not stop and start with every message.
 /// Above the limit there is a reserve of a sixteenth for what makes room: dead-lettering, requeues and connections that
@@ -49,6 +57,7 @@ pub struct Memory {
     limit: i64,
     relief: i64,
     reserve_end: i64,
+    page_from: i64,
     /// What `pressure_changes` holds, for a look without a lock.
     pressure: AtomicBool,
     pressure_changes: watch::Sender<bool>,
@@ -63,9 +72,38 @@ impl Memory {
             limit,
             relief: limit - limit / 10,
             reserve_end: limit.saturating_add(limit / 16),
+            page_from: i64::MAX,
             pressure: AtomicBool::new(false),
             pressure_changes: watch::Sender::new(false),
         }
+    }
+
+    /// With paging from so many bytes on, or from a quarter of the limit if that is less: what is paged must be on
+    /// disk before publishers have to stop for it. Without this call nothing is paged.
+    #[must_use]
+    pub fn paging_from(mut self, bytes: u64) -> Self {
+        self.page_from = signed(bytes).min(self.limit / 4).max(1);
+        self
+    }
+
+    /// How much a queue should keep in memory, in bytes; `None` below the mark from which on queues are paged.
+    pub(super) fn paging_window(&self) -> Option<u64> {
+        (self.used.load(Ordering::Relaxed) > self.page_from).then(|| self.window())
+    }
+
+    /// How much a queue should keep in memory at most, in bytes.
+    pub(super) fn window(&self) -> u64 {
+        let from = self.page_from.unsigned_abs();
+        let over = self.used().saturating_sub(from).min(from);
+        // Both factors are below 2^63, their product may not be.
+        let shrunk = u128::from(WINDOW_MAX - WINDOW_MIN) * u128::from(over) / u128::from(from);
+        WINDOW_MAX - u64::try_from(shrunk).unwrap_or(0)
+    }
+
+    /// Whether queues that nobody uses should be paged too.
+    pub(super) fn is_pressing(&self) -> bool {
+        let mark = self.page_from.saturating_add(self.page_from / 2);
+        self.used.load(Ordering::Relaxed) > mark
     }
 
     /// Counts bytes that are kept from now on. Never refuses: who may refuse asks [`Memory::pressure`] or
@@ -182,6 +220,42 @@ mod tests {
         assert!(memory.pressure() && memory.has_reserve());
         memory.charge(100);
         assert!(!memory.has_reserve());
+    }
+
+    #[test]
+    fn the_window_of_a_queue_shrinks_while_the_use_doubles() {
+        let memory = Memory::new(MemoryLimit::Bytes(1 << 30)).paging_from(1000);
+        memory.charge(1000);
+        assert_eq!(memory.paging_window(), None);
+        memory.charge(1);
+        assert!(
+            memory
+                .paging_window()
+                .is_some_and(|window| window > WINDOW_MAX - (8 << 10))
+        );
+        memory.charge(499);
+        let half = memory.paging_window();
+        assert_eq!(half, Some(WINDOW_MAX / 2 + WINDOW_MIN / 2));
+        assert!(!memory.is_pressing());
+        for more in [500, 5_000] {
+            memory.charge(more);
+            assert_eq!(memory.paging_window(), Some(WINDOW_MIN));
+            assert!(memory.is_pressing());
+        }
+    }
+
+    #[test]
+    fn paging_begins_long_before_publishers_stop_and_only_if_it_is_asked_for() {
+        let memory = Memory::new(MemoryLimit::Bytes(1000)).paging_from(1 << 20);
+        memory.charge(251);
+        assert!(memory.paging_window().is_some());
+        let memory = Memory::new(MemoryLimit::Bytes(1000));
+        memory.charge(999);
+        assert_eq!(
+            (memory.paging_window(), memory.is_pressing()),
+            (None, false)
+        );
+        assert_eq!(memory.window(), WINDOW_MAX);
     }
 
     #[tokio::test]

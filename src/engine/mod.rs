@@ -21,6 +21,7 @@ pub mod memory;
 pub mod message;
 pub mod name;
 pub mod outbox;
+mod pager;
 pub mod principal;
 pub mod promise;
 pub mod publisher;

@@ -126,9 +126,8 @@ impl Transaction {
             queues.push(local);
         }
         let lasts = queues.iter().any(|queue| queue.spec().lasts());
-        if lasts {
-            turn.open_unit();
-        }
+        // Also for transient queues: what they spilled is settled in it.
+        turn.open_unit();
         let mut locked: Vec<_> = queues.iter().map(|queue| queue.lock()).collect();
         for (queue, part) in locked.iter().zip(parts.values()) {
             queue.check(&part.settlements, &part.messages)?;

@@ -59,6 +59,11 @@ impl<'a> Turn<'a> {
         self.unit.get_or_insert_with(|| self.core.journal.begin())
     }
 
+    /// Whether the unit of the log is open.
+    pub(super) fn has_unit(&self) -> bool {
+        self.unit.is_some()
+    }
+
     /// The unit of the log, to write something that has to last.
     pub(super) fn unit(&mut self) -> &mut Unit<'a> {
         self.lasts = true;

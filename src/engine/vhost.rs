@@ -84,6 +84,7 @@ impl Vhost {
                 )),
             );
         }
+        vhost.core.pager.watch(Weak::clone(&vhost.me));
         vhost
     }
 

@@ -1,10 +1,11 @@
 //! Verified blocks kept for a while, because queues share them: those read last, within a limit of bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::block::BlockId;
 use super::contents::Contents;
+use super::hash::NumberMap;
 
 /// What an entry takes beside its contents, in bytes: its places in the two maps.
 const ENTRY_BYTES: usize = 128;
@@ -19,7 +20,7 @@ struct Cached {
 /// The blocks used last.
 #[derive(Debug)]
 pub(super) struct Cache {
-    blocks: HashMap<BlockId, Cached>,
+    blocks: NumberMap<BlockId, Cached>,
     /// The longest unused first.
     order: BTreeMap<u64, BlockId>,
     clock: u64,
@@ -31,7 +32,7 @@ impl Cache {
     /// An empty one that takes up to `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
-            blocks: HashMap::new(),
+            blocks: NumberMap::default(),
             order: BTreeMap::new(),
             clock: 0,
             bytes: 0,

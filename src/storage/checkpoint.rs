@@ -3,8 +3,8 @@
 //! A checkpoint says, as of its commit: every definition; for each queue which numbers live, how often
 //! messages were returned, and the next number; for each block still needed its checksum and which
 //! messages it holds. Only what changed since the last checkpoint is written ([`super::page`]). Once it is
-//! durable, blocks that nothing needs are removed: never before, because a block's settles would come back
-//! to life with it gone.
+//! durable, blocks that nothing needs are removed, a little at a time: never before, because a block's
+//! settles would come back to life with it gone.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,8 +17,9 @@ use super::frame::{self, Placement, Run};
 use super::index::{Dirty, Index, bucket_start};
 use super::meta::Header;
 use super::page::{Owner, Pages};
+use super::sweep::Sweep;
 use super::varint::{self, Reader};
-use super::{Change, LogIndex, QueueId, Seq, StorageError, Store};
+use super::{LogIndex, QueueId, Seq, StorageError, Store};
 
 /// Writes checkpoints.
 #[derive(Debug, Default)]
@@ -31,14 +32,16 @@ pub(super) struct Checkpointer {
     pub(super) covered: LogIndex,
     /// Keys of blocks that are in no index and have to go.
     pub(super) debris: Vec<BlockId>,
+    /// What nothing needs any more by the checkpoint in force.
+    pub(super) sweep: Sweep,
 }
 
 impl Checkpointer {
+    /// Writes a checkpoint as of commit `last`, whose final part has the given checksum. What is not needed
+    /// any more is left to [`Checkpointer::sweep`]. Returns the bytes written.
+    ///
     /// The index is locked only while a page is put together, never while the store is written to; nobody
     /// else changes it.
-    ///
-    /// Writes a checkpoint as of commit `last`, whose final part has the given checksum, and removes what
-    /// is not needed any more. Returns the bytes written.
     ///
     /// # Errors
     /// Those of the store.
@@ -53,7 +56,8 @@ impl Checkpointer {
         let tombstones = self.pages.take_tombstones();
         let mut batch = Batch::new(store);
         self.write_pages(index, &mut batch)?;
-        let sweep: Vec<BlockId> = index.read().dead().chain(self.debris.drain(..)).collect();
+        let dead: Vec<BlockId> = index.read().dead().chain(self.debris.drain(..)).collect();
+        let sweep: Vec<BlockId> = self.sweep.blocks().chain(dead.iter().copied()).collect();
         let mut changes = Vec::new();
         if sweep.is_empty() {
             self.pages.remove(Owner::Sweep, &mut changes);
@@ -79,15 +83,29 @@ impl Checkpointer {
         store.sync()?;
         self.covered = last;
         index.write().bury();
-        let mut batch = Batch::new(store);
-        let outdated = self.pages.take_outdated();
-        let keys = sweep
-            .into_iter()
-            .map(BlockId::key)
-            .chain(outdated)
-            .chain(tombstones);
-        batch.extend(keys.map(Change::Remove))?;
-        Ok(written + batch.finish()?)
+        self.sweep.add_blocks(dead);
+        self.sweep.add_pages(self.pages.take_outdated());
+        self.sweep.add_pages(tombstones);
+        Ok(written)
+    }
+
+    /// Removes some of what checkpoints left to be removed, `max` keys at most; whether there was anything.
+    ///
+    /// The removals need no sync: the checkpoint in force lists what they are about.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) fn sweep(
+        &mut self,
+        store: &mut dyn Store,
+        max: usize,
+    ) -> Result<bool, StorageError> {
+        let changes = self.sweep.take(max);
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        store.write(changes)?;
+        Ok(true)
     }
 
     fn write_pages(

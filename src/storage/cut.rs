@@ -5,11 +5,12 @@
 //! along; a settle, a return or a removal that would change nothing on disk is dropped too. When the plan
 //! is empty, there is nothing to write and nothing to wait for.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::commit::Operation;
+use super::hash::NumberMap;
 use super::{Payload, QueueId, Seq};
 
 /// What the store holds, as far as the cut must know.
@@ -183,7 +184,7 @@ fn cut_queue(
 fn gather(slots: Vec<Slot>) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     // Addresses are unambiguous while `messages` holds every payload it has an entry for.
-    let mut seen: HashMap<usize, usize> = HashMap::new();
+    let mut seen: NumberMap<usize, usize> = NumberMap::default();
     for (queue, seq, payload) in slots.into_iter().flatten() {
         match seen.entry(Arc::as_ptr(&payload).cast::<()>().addr()) {
             Entry::Occupied(place) => messages[*place.get()].more.push((queue, seq)),
@@ -216,7 +217,7 @@ fn join(ranges: &mut Vec<(Seq, Seq)>) {
 #[derive(Default)]
 struct Queues {
     cuts: Vec<(QueueId, QueueCut)>,
-    places: HashMap<QueueId, usize>,
+    places: NumberMap<QueueId, usize>,
     last: usize,
 }
 

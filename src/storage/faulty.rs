@@ -143,6 +143,10 @@ impl Store for FaultyStore {
         self.inner.stats()
     }
 
+    fn wants_maintenance(&self) -> bool {
+        self.inner.wants_maintenance()
+    }
+
     fn maintain(&mut self) -> Result<(), StorageError> {
         self.inner.maintain()
     }

@@ -4,14 +4,15 @@
 //! messages need it. The index only ever changes by an [`Effect`] (a commit that is durable), so it is the
 //! same whether the commit has just been written or is being replayed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::block::BlockId;
 use super::cut::Stored;
 use super::effect::{Effect, StoredBlock};
 use super::frame::{Placement, Run};
+use super::hash::NumberMap;
 use super::queue_index::QueueIndex;
-use super::{LogIndex, QueueId, Seq};
+use super::{LogIndex, QueueId, Seq, VALUE_SIZE_MAX};
 
 /// A block that something still needs, or that waits for its removal.
 #[derive(Debug)]
@@ -43,10 +44,29 @@ fn count(runs: &[Run]) -> u32 {
     u32::try_from(sum).unwrap_or(u32::MAX)
 }
 
+impl BlockIndex {
+    /// About how many octets of it live.
+    fn live_octets(&self) -> u64 {
+        u64::from(self.len) * u64::from(self.live) / u64::from(self.messages.max(1))
+    }
+
+    /// Whether it holds little that lives, and nothing that refers to other blocks.
+    fn is_sparse(&self) -> bool {
+        self.live > 0
+            && !self.runs.is_empty()
+            && self.placed.is_empty()
+            && self.live_octets() < SPARSE_OCTETS
+    }
+}
+
+/// Live octets below which a block is sparse: a quarter of a full one.
+const SPARSE_OCTETS: u64 = VALUE_SIZE_MAX as u64 / 4;
+
 /// What changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
-    pub(super) queues: BTreeSet<QueueId>,
+    /// One may be named twice.
+    pub(super) queues: Vec<QueueId>,
     /// The last word on each definition.
     pub(super) definitions: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
@@ -67,11 +87,13 @@ pub(super) fn bucket_start(bucket: u64) -> LogIndex {
 /// Everything the log holds that is not settled.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    queues: HashMap<QueueId, QueueIndex>,
+    queues: NumberMap<QueueId, QueueIndex>,
     blocks: BTreeMap<BlockId, BlockIndex>,
     /// Blocks nothing needs any more; they go with the next checkpoint.
     dead: BTreeSet<BlockId>,
     dead_bytes: u64,
+    /// Blocks that hold little: they may be written anew, several in one.
+    sparse: BTreeSet<BlockId>,
     bytes: u64,
     definitions: BTreeSet<Vec<u8>>,
     dirty: Dirty,
@@ -122,13 +144,16 @@ impl Index {
             part: block.part,
         };
         for run in runs {
-            self.touch(run.queue, run.last);
-            if self.holds_any(run.queue, run.first, run.last) {
-                // Numbers are never used twice; if they are, the later message is the one that lives.
-                self.settle(run.queue, run.first, run.last);
+            let queue = self.touch(run.queue, run.last);
+            if queue.holds_any(run.first, run.last) {
+                // Numbers are never used twice; what is here again was written anew, and lives in the
+                // later place.
+                let freed = queue.settle(run.first, run.last);
+                queue.insert(run.first, run.last, id);
+                self.free(freed);
+            } else {
+                queue.insert(run.first, run.last, id);
             }
-            let queue = self.queues.entry(run.queue).or_default();
-            queue.insert(run.first, run.last, id);
         }
         self.bytes += u64::from(block.len);
         let placed = Box::from(block.placed.as_slice());
@@ -140,6 +165,12 @@ impl Index {
             runs: block.runs.into(),
             placed,
         };
+        if index.live == 0 {
+            self.dead.insert(id);
+            self.dead_bytes += u64::from(index.len);
+        } else if index.is_sparse() {
+            self.sparse.insert(id);
+        }
         self.blocks.insert(id, index);
         for (queue, seq, placement) in block.placed {
             if self.lives_in(queue, seq, id) {
@@ -147,7 +178,6 @@ impl Index {
                 placement.blocks().for_each(|piece| self.add_live(piece, 1));
             }
         }
-        self.note_if_dead(id);
     }
 
     /// Adds a queue that a checkpoint knew.
@@ -175,68 +205,71 @@ impl Index {
         self.next_queue = self.next_queue.max(next);
     }
 
-    fn touch(&mut self, queue: QueueId, last: Seq) {
-        let entry = self.queues.entry(queue).or_default();
-        entry.reach(Seq(last.0.saturating_add(1)));
+    /// The index of a queue that changes and whose numbers reach `last`.
+    fn touch(&mut self, queue: QueueId, last: Seq) -> &mut QueueIndex {
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
-        self.dirty.queues.insert(queue);
+        let index = self.queues.entry(queue).or_default();
+        index.reach(Seq(last.0.saturating_add(1)));
+        if index.make_dirty() {
+            self.dirty.queues.push(queue);
+        }
+        index
     }
 
     fn add_live(&mut self, id: BlockId, count: u32) {
-        if let Some(block) = self.blocks.get_mut(&id) {
-            block.live = block.live.saturating_add(count);
-            if self.dead.remove(&id) {
-                self.dead_bytes -= u64::from(block.len);
-            }
-        }
+        self.change_live(id, |live| live.saturating_add(count));
     }
 
-    fn drop_live(&mut self, id: BlockId, count: u64) {
-        if let Some(block) = self.blocks.get_mut(&id) {
+    /// Lets go of what messages needed that are settled: (block, how many).
+    fn free(&mut self, freed: impl IntoIterator<Item = (BlockId, u64)>) {
+        for (id, count) in freed {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            block.live = block.live.saturating_sub(count);
+            self.change_live(id, |live| live.saturating_sub(count));
         }
-        self.note_if_dead(id);
     }
 
-    fn note_if_dead(&mut self, id: BlockId) {
-        if let Some(block) = self.blocks.get(&id)
-            && block.live == 0
-            && self.dead.insert(id)
-        {
-            self.dead_bytes += u64::from(block.len);
+    /// Changes how many live messages need a block, and notes what that makes of it.
+    fn change_live(&mut self, id: BlockId, change: impl FnOnce(u32) -> u32) {
+        let Some(block) = self.blocks.get_mut(&id) else {
+            return;
+        };
+        let (was_dead, was_sparse) = (block.live == 0, block.is_sparse());
+        block.live = change(block.live);
+        let (is_dead, is_sparse) = (block.live == 0, block.is_sparse());
+        let len = u64::from(block.len);
+        if is_dead && !was_dead {
+            self.dead.insert(id);
+            self.dead_bytes += len;
+        } else if was_dead && !is_dead {
+            self.dead.remove(&id);
+            self.dead_bytes -= len;
+        }
+        if is_sparse && !was_sparse {
+            self.sparse.insert(id);
+        } else if was_sparse && !is_sparse {
+            self.sparse.remove(&id);
         }
     }
 
     fn set_returned(&mut self, queue: QueueId, seq: Seq, count: u32) {
         if self.holds_any(queue, seq, seq) {
-            self.touch(queue, seq);
-            self.queues
-                .entry(queue)
-                .or_default()
-                .set_returned(seq, count);
+            self.touch(queue, seq).set_returned(seq, count);
         }
     }
 
     /// Settles whatever lives in a range.
     pub(super) fn settle(&mut self, queue: QueueId, first: Seq, last: Seq) {
-        if !self.queues.contains_key(&queue) {
-            return;
-        }
-        self.touch(queue, last);
-        let Some(index) = self.queues.get_mut(&queue) else {
-            return;
-        };
-        let freed = index.settle(first, last);
-        for (block, count) in freed {
-            self.drop_live(block, count);
+        if self.queues.contains_key(&queue) {
+            let freed = self.touch(queue, last).settle(first, last);
+            self.free(freed);
         }
     }
 
     fn forget(&mut self, queue: QueueId) {
         self.settle(queue, Seq(0), Seq(u64::MAX));
-        self.queues.remove(&queue);
-        self.dirty.queues.insert(queue);
+        if self.queues.remove(&queue).is_some() {
+            self.dirty.queues.push(queue);
+        }
     }
 
     /// Whether a message lives and its frame is in the given block.
@@ -358,12 +391,38 @@ impl Index {
 
     /// What changed since the last call.
     pub(super) fn take_dirty(&mut self) -> Dirty {
-        std::mem::take(&mut self.dirty)
+        let dirty = std::mem::take(&mut self.dirty);
+        for queue in &dirty.queues {
+            if let Some(index) = self.queues.get_mut(queue) {
+                index.make_clean();
+            }
+        }
+        dirty
     }
 
     /// Blocks nothing needs any more.
     pub(super) fn dead(&self) -> impl Iterator<Item = BlockId> {
         self.dead.iter().copied()
+    }
+
+    /// Sparse blocks of commits up to `upto`, in order, with about how many octets of each live.
+    pub(super) fn sparse(&self, upto: LogIndex) -> impl Iterator<Item = (BlockId, u64)> {
+        let part = u32::MAX;
+        let last = BlockId { commit: upto, part };
+        self.sparse.range(..=last).map(|&id| {
+            let octets = self.blocks.get(&id).map_or(0, BlockIndex::live_octets);
+            (id, octets)
+        })
+    }
+
+    /// Leaves a block as it is: it does not count as sparse any more.
+    pub(super) fn leave(&mut self, id: BlockId) {
+        self.sparse.remove(&id);
+    }
+
+    /// How many live messages need a block.
+    pub(super) fn live_count(&self, id: BlockId) -> u32 {
+        self.blocks.get(&id).map_or(0, |block| block.live)
     }
 
     /// Lets go of the dead blocks, which the caller removes.
@@ -546,5 +605,56 @@ mod tests {
             parts,
             [(1, 1), (3, 4), (7, 9)].map(|(first, last)| (Seq(first), Seq(last)))
         );
+    }
+
+    #[test]
+    fn a_block_is_sparse_while_less_than_a_quarter_of_a_full_one_lives_in_it() {
+        let mut index = Index::default();
+        let mut full = block(0, &[run(1, 100)], &[]);
+        full.len = 64 * 1024;
+        let mut pieces = block(0, &[], &[]);
+        pieces.len = 64 * 1024;
+        apply(&mut index, 1, vec![full]);
+        apply(&mut index, 2, vec![block(0, &[run(101, 101)], &[])]);
+        apply(&mut index, 3, vec![pieces]);
+        let sparse = |index: &Index, upto| {
+            let sparse = index.sparse(LogIndex(upto));
+            sparse
+                .map(|(id, octets)| (id.commit.0, octets))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            sparse(&index, 9),
+            [(2, 100)],
+            "a tiny one is sparse at once"
+        );
+        index.settle(QUEUE, Seq(1), Seq(75));
+        assert_eq!(sparse(&index, 9).len(), 1);
+        index.settle(QUEUE, Seq(80), Seq(80));
+        assert_eq!(sparse(&index, 9), [(1, 15_728), (2, 100)]);
+        assert_eq!(sparse(&index, 1).len(), 1);
+        index.leave(id(1, 0));
+        assert_eq!(sparse(&index, 9).len(), 1);
+        index.settle(QUEUE, Seq(81), Seq(81));
+        assert_eq!(sparse(&index, 9).len(), 1, "it was left as it is");
+        index.settle(QUEUE, Seq(1), Seq(101));
+        assert_eq!(sparse(&index, 9), [], "what died is not sparse any more");
+    }
+
+    #[test]
+    fn messages_written_again_live_in_their_later_block_with_their_counts() {
+        let mut index = Index::default();
+        apply(&mut index, 1, vec![block(0, &[run(1, 9)], &[])]);
+        index.settle(QUEUE, Seq(2), Seq(8));
+        index.apply(Effect {
+            commit: LogIndex(2),
+            blocks: vec![block(0, &[run(1, 1), run(9, 9)], &[])],
+            returned: vec![(QUEUE, Seq(9), 3)],
+            ..Effect::default()
+        });
+        assert_eq!(live(&index), [(1, 1), (9, 9)]);
+        assert_eq!(index.dead().collect::<Vec<_>>(), [id(1, 0)]);
+        assert!(index.lives_in(QUEUE, Seq(9), id(2, 0)));
+        assert_eq!(index.queue(QUEUE).unwrap().returned().get(&9), Some(&3));
     }
 }

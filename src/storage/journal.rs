@@ -32,11 +32,16 @@ pub struct JournalOptions {
     pub checkpoint_commits: u64,
     /// A checkpoint is written when blocks of this many bytes wait for their removal.
     pub checkpoint_dead_bytes: u64,
+    /// How many blocks that hold little are written anew together however little it is; at least 2. Fewer are
+    /// when their contents nearly fill a block.
+    pub rewrite_blocks: usize,
     /// Whether opening reads and verifies every message, so that losses are known before anything is served. It
     /// takes time in proportion to the backlog. Without it damage shows when the messages are read.
     pub verify: bool,
     /// Bytes of verified blocks that are kept in memory after they were read, because queues share them.
     pub read_cache_bytes: usize,
+    /// How long nobody must have written before a store that wants it is maintained ([`Store::maintain`]).
+    pub maintenance_delay: Duration,
     /// How often at most the marker file follows the log while there are commits.
     pub marker_interval: Duration,
 }
@@ -50,8 +55,10 @@ impl Default for JournalOptions {
             checkpoint_bytes: 64 << 20,
             checkpoint_commits: 4096,
             checkpoint_dead_bytes: 32 << 20,
+            rewrite_blocks: 16,
             verify: false,
             read_cache_bytes: 16 << 20,
+            maintenance_delay: Duration::from_secs(2),
             marker_interval: Duration::from_secs(1),
         }
     }
@@ -72,6 +79,8 @@ pub struct JournalStats {
     pub messages_written: u64,
     /// Enqueues cancelled because they were settled before they were written.
     pub messages_annihilated: u64,
+    /// Blocks whose live messages were written again beside those of others, because they held little.
+    pub blocks_rewritten: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
     /// Blocks the store holds for the log.
@@ -140,6 +149,11 @@ impl Shared {
     /// Whether there is work since the last call; for the writer.
     pub(super) fn take_work(&self) -> bool {
         self.work.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether there is work that nobody has taken yet; for the writer.
+    pub(super) fn has_work(&self) -> bool {
+        self.work.load(Ordering::Acquire)
     }
 
     /// Whether nothing more will become durable.

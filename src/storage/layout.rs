@@ -6,12 +6,13 @@
 //! last, then a directory of all blocks but the final one.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::block::{self, BODY_MAX, BlockId, Final, HEADER_LEN};
 use super::cut::{Message, Plan};
 use super::effect::{Effect, StoredBlock};
 use super::frame::{self, LIST_MAX, OVERHEAD_MAX, Placement};
+use super::hash::NumberMap;
 use super::runs::Runs;
 use super::varint;
 use super::{LogIndex, QueueId, Seq, StorageError, VALUE_SIZE_MAX};
@@ -85,7 +86,7 @@ pub(super) fn lay_out(
 
 /// A builder for each queue that deserves its own blocks, and the octets expected in shared ones.
 fn own_blocks(messages: &[Message]) -> (BTreeMap<QueueId, Builder>, usize) {
-    let mut sizes: HashMap<QueueId, usize> = HashMap::new();
+    let mut sizes: NumberMap<QueueId, usize> = NumberMap::default();
     let mut shared = 0;
     let mut others = false;
     for message in messages {

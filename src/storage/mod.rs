@@ -14,10 +14,12 @@
 //! | `cut` | what of a pending commit must reach the disk at all (pure) |
 //! | `layout`, `runs` | which block each message goes to (pure) |
 //! | `block`, `frame`, `varint` | the octets of a block (pure) |
+//! | `hash` | maps keyed by numbers of our own |
 //! | `writer`, `batch` | the thread that writes, syncs and wakes |
 //! | `effect`, `index`, `queue_index` | what a commit changes; which stored messages live, in which block |
 //! | `reader`, `cache`, `contents` | messages back from the disk, on the thread that reads or the caller's |
 //! | `meta`, `page`, `checkpoint` | the state a restart begins from, rewritten copy-on-write |
+//! | `housekeeping`, `rewrite`, `sweep` | between commits: merging sparse blocks, removing dead ones |
 //! | `recovery`, `replay` | from octets back to queues and definitions |
 //! | `loss`, `verify` | what cannot be read any more, and looking for it |
 //! | `memory`, `sled`, `fjall`, `faulty` | the stores |
@@ -41,6 +43,8 @@ mod export;
 mod faulty;
 mod fjall;
 mod frame;
+mod hash;
+mod housekeeping;
 mod import;
 mod index;
 mod journal;
@@ -55,9 +59,11 @@ mod queue_index;
 mod reader;
 mod recovery;
 mod replay;
+mod rewrite;
 mod runs;
 mod sled;
 mod stream;
+mod sweep;
 mod varint;
 mod verify;
 mod writer;
@@ -181,7 +187,13 @@ pub trait Store: Send {
     /// Figures for the operator.
     fn stats(&self) -> StoreStats;
 
-    /// Housekeeping in a quiet moment, e.g. giving space back. Never changes the contents.
+    /// Whether [`Store::maintain`] is worth calling as soon as nobody has written for a while.
+    fn wants_maintenance(&self) -> bool {
+        false
+    }
+
+    /// Housekeeping in a quiet moment, e.g. giving space back. Never changes the contents. May take seconds,
+    /// in which readers wait too.
     ///
     /// # Errors
     /// As for [`Store::write`].

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::Seq;
 use super::block::BlockId;
 use super::frame::Placement;
@@ -22,7 +24,12 @@ pub(super) struct QueueIndex {
     /// Live messages whose payload is in blocks of its own.
     placed: BTreeMap<u64, Placement>,
     returned: BTreeMap<u64, u32>,
+    /// Whether it has changed since the last checkpoint.
+    dirty: bool,
 }
+
+/// How many messages no longer need which block.
+pub(super) type Freed = SmallVec<[(BlockId, u64); 4]>;
 
 impl QueueIndex {
     /// Above every number ever stored.
@@ -33,6 +40,16 @@ impl QueueIndex {
     /// Makes sure that numbers below `next` are never given again.
     pub(super) fn reach(&mut self, next: Seq) {
         self.next = self.next.max(next.0);
+    }
+
+    /// Notes a change; whether it is the first since the last checkpoint.
+    pub(super) fn make_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Notes a checkpoint.
+    pub(super) fn make_clean(&mut self) {
+        self.dirty = false;
     }
 
     /// Adds live messages whose frames are in one block; none of them may live already.
@@ -51,10 +68,10 @@ impl QueueIndex {
         self.returned.insert(seq.0, count);
     }
 
-    /// Settles whatever lives in a range. Returns how many messages no longer need which block.
-    pub(super) fn settle(&mut self, first: Seq, last: Seq) -> Vec<(BlockId, u64)> {
+    /// Settles whatever lives in a range.
+    pub(super) fn settle(&mut self, first: Seq, last: Seq) -> Freed {
         let (first, last) = (first.0, last.0);
-        let mut freed = Vec::new();
+        let mut freed = Freed::new();
         while let Some((start, live)) = self.first_overlap(first, last) {
             self.live.remove(&start);
             if start < first {

@@ -131,7 +131,7 @@ pub(super) fn recover(
     let mut recovered = Recovered::default();
     let mut index = Index::default();
     let mut checkpointer = Checkpointer::default();
-    let sweep = load_checkpoint(
+    let unfinished = load_checkpoint(
         reader,
         header,
         &mut index,
@@ -189,7 +189,7 @@ pub(super) fn recover(
     recovered.last_commit = last;
 
     let torn = torn.into_iter().map(BlockId::key);
-    let mut changes: Vec<Change> = torn.chain(sweep).map(Change::Remove).collect();
+    let mut changes: Vec<Change> = torn.chain(unfinished).map(Change::Remove).collect();
     if header.clean {
         changes.push(
             Header {
@@ -234,8 +234,8 @@ fn give_identity(store: &mut dyn Store, reader: &dyn StoreRead) -> Result<Identi
     Ok(identity)
 }
 
-/// Reads the pages in force. Returns the keys that must be gone before anything else is written: blocks
-/// that the checkpoint set out to remove, and pages of one that was not finished.
+/// Reads the pages in force. Returns the keys that must be gone before anything else is written: pages of a
+/// checkpoint that was not finished.
 fn load_checkpoint(
     reader: &dyn StoreRead,
     header: Header,
@@ -317,8 +317,9 @@ fn load_checkpoint(
         index.take_dirty();
         checkpointer.covered = header.commit;
     }
-    let sweep = sweep.into_iter().map(BlockId::key);
-    Ok(sweep.chain(unfinished).collect())
+    // Some of them may be gone already.
+    checkpointer.sweep.add_blocks(sweep);
+    Ok(unfinished)
 }
 
 /// Reads what the blocks up to commit `last` hold, as a checkpoint would have listed it.

@@ -1,8 +1,7 @@
 //! Gathers the messages of a block into runs of consecutive numbers.
 
-use std::collections::HashMap;
-
 use super::frame::Run;
+use super::hash::NumberMap;
 use super::{QueueId, Seq};
 
 /// The runs of one block, in order of first appearance.
@@ -10,7 +9,7 @@ use super::{QueueId, Seq};
 pub(super) struct Runs {
     runs: Vec<Run>,
     /// The last run of each queue, for blocks that several queues share.
-    last: HashMap<QueueId, usize>,
+    last: NumberMap<QueueId, usize>,
 }
 
 impl Runs {

@@ -14,25 +14,26 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::block::BlockId;
 use super::commit::{self, Operation, Pending};
+use super::cut::Plan;
+use super::housekeeping::Housekeeping;
 use super::journal::{JournalOptions, Shared};
 use super::marker::Marker;
 use super::reader::Reader;
 use super::recovery::State;
-use super::{Change, LogIndex, StorageError, Store, Waiter, cut, layout};
+use super::{Change, JournalStats, LogIndex, StorageError, Store, Waiter, cut, layout};
 
 /// How many operations' room is kept for the next commit after a burst.
 const SPARE_OPERATIONS: usize = 64 * 1024;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    store: Box<dyn Store>,
-    state: State,
-    options: JournalOptions,
-    marker: Option<Marker>,
+    pub(super) store: Box<dyn Store>,
+    pub(super) state: State,
+    pub(super) options: JournalOptions,
+    pub(super) marker: Option<Marker>,
+    pub(super) housekeeping: Housekeeping,
     /// Reads from the same store, and lets go of it first.
     reader: Arc<Reader>,
-    /// The commit of the last checkpoint.
-    checkpointed: LogIndex,
     /// Emptied by one cut, filled again after the next.
     spare: Pending,
     /// Who waited for the commit that failed.
@@ -86,7 +87,7 @@ impl Writer {
         marker: Option<Marker>,
         reader: Arc<Reader>,
     ) -> Self {
-        let checkpointed = state.checkpointer.covered;
+        let housekeeping = Housekeeping::new(state.checkpointer.covered);
         let (spare, orphans) = (Pending::default(), Vec::new());
         let mut writer = Self {
             shared,
@@ -95,7 +96,7 @@ impl Writer {
             options,
             marker,
             reader,
-            checkpointed,
+            housekeeping,
             spare,
             orphans,
         };
@@ -138,7 +139,9 @@ impl Writer {
             }
             let closing = self.shared.must_close();
             if !self.shared.take_work() && !closing {
-                thread::park();
+                if !guarded("housekeeping", || self.housekeep())? {
+                    self.rest()?;
+                }
                 continue;
             }
             self.gather();
@@ -147,6 +150,23 @@ impl Writer {
                 return guarded("closing", || self.finish());
             }
         }
+    }
+
+    /// Sleeps until there is work; a store that wants to be maintained is, once nobody wrote for a while.
+    fn rest(&mut self) -> Result<(), StorageError> {
+        if !self.store.wants_maintenance() {
+            thread::park();
+            return Ok(());
+        }
+        let delay = self.options.maintenance_delay;
+        let from = Instant::now();
+        while !self.shared.has_work() {
+            let Some(left) = delay.checked_sub(from.elapsed()) else {
+                return guarded("maintaining the store", || self.store.maintain());
+            };
+            thread::park_timeout(left);
+        }
+        Ok(())
     }
 
     /// Lets a bigger commit gather, if that is wanted and many operations wait already.
@@ -189,7 +209,7 @@ impl Writer {
         pending.bytes = 0;
         pending.operations.shrink_to(SPARE_OPERATIONS);
         self.spare = pending;
-        guarded("writing a checkpoint", || self.housekeep())
+        guarded("housekeeping", || self.housekeep()).map(drop)
     }
 
     fn commit(&mut self, operations: impl Iterator<Item = Operation>) -> Result<(), StorageError> {
@@ -203,9 +223,25 @@ impl Writer {
             return Ok(());
         }
         let messages = plan.messages.len() as u64;
+        self.write_commit(plan, |stats| {
+            stats.messages_written += messages;
+            stats.messages_annihilated += annihilated;
+        })
+    }
+
+    /// Writes a plan as the next commit, syncs, and lets the index know.
+    pub(super) fn write_commit(
+        &mut self,
+        plan: Plan,
+        change: impl FnOnce(&mut JournalStats),
+    ) -> Result<(), StorageError> {
         let commit = LogIndex(self.state.last.0 + 1);
         let mut batch = Batch::new(self.store.as_mut());
-        let mut sink = |id: BlockId, octets| batch.push(Change::Put(id.key(), octets));
+        let mut blocks = 0;
+        let mut sink = |id: BlockId, octets| {
+            blocks += 1;
+            batch.push(Change::Put(id.key(), octets))
+        };
         let effect = layout::lay_out(plan, commit, self.state.checksum, &mut sink)?;
         let written = batch.finish()?;
         self.store.sync()?;
@@ -213,67 +249,17 @@ impl Writer {
         self.state.checksum = effect.checksum;
         self.state.bytes_since_checkpoint += written;
         self.state.index.write().apply(effect);
+        self.housekeeping.written(blocks);
         self.publish_stats(|stats| {
             stats.commits += 1;
             stats.syncs += 1;
             stats.bytes_written += written;
-            stats.messages_written += messages;
-            stats.messages_annihilated += annihilated;
+            change(stats);
         });
         Ok(())
     }
 
-    /// What has to be done between commits, with nobody waiting for it.
-    fn housekeep(&mut self) -> Result<(), StorageError> {
-        let since = self.state.last.0 - self.checkpointed.0;
-        let (_, _, dead_bytes) = self.state.index.read().totals();
-        let Self { options, state, .. } = self;
-        if since >= options.checkpoint_commits
-            || state.bytes_since_checkpoint >= options.checkpoint_bytes
-            || dead_bytes >= options.checkpoint_dead_bytes
-        {
-            return self.checkpoint(false);
-        }
-        match &mut self.marker {
-            Some(marker) if marker.is_due(state.last, options.marker_interval) => {
-                marker.write(state.identity, state.last)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn checkpoint(&mut self, clean: bool) -> Result<(), StorageError> {
-        let State {
-            index,
-            checkpointer,
-            last,
-            checksum,
-            ..
-        } = &mut self.state;
-        let written = checkpointer.write(self.store.as_mut(), index, *last, *checksum, clean)?;
-        self.checkpointed = *last;
-        self.state.bytes_since_checkpoint = 0;
-        if let Some(marker) = &mut self.marker {
-            marker.write(self.state.identity, self.state.last)?;
-        }
-        let store_bytes = self.store.stats().size_on_disk_bytes;
-        self.publish_stats(|stats| {
-            stats.store_bytes = store_bytes;
-            stats.checkpoints += 1;
-            stats.syncs += 2;
-            stats.bytes_written += written;
-        });
-        Ok(())
-    }
-
-    /// The last words of an orderly close.
-    fn finish(&mut self) -> Result<(), StorageError> {
-        self.checkpoint(true)?;
-        self.store.maintain()?;
-        self.store.sync()
-    }
-
-    fn publish_stats(&mut self, change: impl FnOnce(&mut super::JournalStats)) {
+    pub(super) fn publish_stats(&mut self, change: impl FnOnce(&mut JournalStats)) {
         let (blocks, bytes, dead_bytes) = self.state.index.read().totals();
         let mut stats = self.shared.stats.lock();
         change(&mut stats);

@@ -6,6 +6,7 @@
 #[path = "../support"]
 mod support {
     pub(crate) mod broker;
+    pub(crate) mod lives;
     pub(crate) mod peer;
     pub(crate) mod process;
     pub(crate) mod program;

@@ -98,10 +98,12 @@ pub(crate) fn open_memory(store: &MemoryStore) -> (Journal, Recovered) {
     open(store.clone())
 }
 
-/// Options under which a checkpoint follows every few commits.
+/// Options under which a checkpoint follows every few commits, and sparse blocks are merged as soon as there
+/// are two.
 pub(crate) fn busy_checkpoints() -> JournalOptions {
     JournalOptions {
         checkpoint_commits: 3,
+        rewrite_blocks: 2,
         ..JournalOptions::default()
     }
 }
@@ -175,4 +177,13 @@ pub(crate) const fn q(number: u64) -> QueueId {
 
 pub(crate) const fn s(number: u64) -> Seq {
     Seq(number)
+}
+
+/// Waits until `is_so`, which other threads bring about; a test that waits for what never comes fails.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let from = std::time::Instant::now();
+    while !is_so() {
+        assert!(from.elapsed().as_secs() < 60, "it never came to {what}");
+        std::thread::yield_now();
+    }
 }

@@ -76,6 +76,7 @@ impl Check<'_> {
                 storage.backlog_bytes as u64,
                 MIB..=16 * GIB,
             ),
+            ("memory.page_from", memory.page_from, 256 * KIB..=TIB),
             ("disk.reserve", disk.reserve, 0..=16 * GIB),
             (
                 "limits.message_bytes",

@@ -2,28 +2,30 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::arguments::{self, QueueArguments};
-use super::state::{Effects, NotOutstanding, Refusal, State};
+use super::state::{NotOutstanding, Refusal, State};
 use super::{Capabilities, Depth, Fate, PublishBatch, Queue};
 use crate::engine::arguments::Arguments;
 use crate::engine::clock::Now;
-use crate::engine::consumer::{ConsumerId, ConsumerSpec};
-use crate::engine::dead_letter::Letter;
+use crate::engine::consumer::{Consumer, ConsumerId, ConsumerSpec};
 use crate::engine::delivery::{Delivery, Outcome, Token};
 use crate::engine::error::{EngineError, Kind};
-use crate::engine::message::{DeathReason, Message};
+use crate::engine::message::Message;
 use crate::engine::name::{QueueName, VhostName};
 use crate::engine::outbox::Outbox;
 use crate::engine::turn::Turn;
 use crate::engine::vhost::Vhost;
 use crate::engine::whole::Whole;
-use crate::storage::{CommitNumber, Journal, Loss, QueueId, RecoveredQueue, Seq};
+use crate::storage::{CommitNumber, QueueId, Seq};
 
-/// How many bytes of a queue are read from the log at a time when it is filled.
-const RECOVERY_READ_BYTES: usize = 1 << 20;
+mod on_turn;
+mod paging;
+
+use on_turn::OnTurn;
+pub(in crate::engine) use paging::Answer;
+use paging::Pages;
 
 /// Whether a queue and its persistent messages outlive the broker's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ pub struct LocalQueue {
     parsed: QueueArguments,
     /// Why nothing may enter or leave, if recovery could not read all of it.
     quarantine: OnceLock<String>,
+    pages: Pages,
     state: Mutex<State>,
 }
 
@@ -80,76 +83,6 @@ pub struct LocalQueue {
 pub(in crate::engine) struct Locked<'q> {
     queue: &'q LocalQueue,
     state: MutexGuard<'q, State>,
-}
-
-/// Effects of one entry into the queue, carried out on the turn.
-struct OnTurn<'t, 'a> {
-    queue: &'t LocalQueue,
-    turn: &'t mut Turn<'a>,
-    /// Settled seqs not yet told to the log: consecutive ones make one range.
-    settled: Option<(Seq, Seq)>,
-    charge: i64,
-}
-
-impl Effects for OnTurn<'_, '_> {
-    fn store(&mut self, seq: Seq, message: &Arc<Message>) {
-        let payload = Arc::clone(message);
-        self.turn.unit().enqueue(self.queue.id, seq, payload);
-    }
-
-    fn settle(&mut self, seq: Seq) {
-        self.settled = match self.settled {
-            Some((first, last)) if last.0 + 1 == seq.0 => Some((first, seq)),
-            earlier => {
-                if let Some((first, last)) = earlier {
-                    self.turn.unit().settle(self.queue.id, first, last);
-                }
-                Some((seq, seq))
-            }
-        };
-    }
-
-    fn returned(&mut self, seq: Seq, count: u32) {
-        self.turn.unit().returned(self.queue.id, seq, count);
-    }
-
-    fn dead(&mut self, message: Arc<Message>, reason: DeathReason) {
-        if self.queue.parsed.dead_letter_exchange.is_some() {
-            self.turn.dead_letter(Letter {
-                message,
-                reason,
-                queue: self.queue.strong(),
-            });
-        }
-    }
-
-    fn wake(&mut self, outbox: &Arc<Outbox>) {
-        self.turn.wake(outbox);
-    }
-
-    fn stall(&mut self, consumer: ConsumerId, outbox: &Arc<Outbox>) -> bool {
-        let queue: Arc<dyn Queue> = self.queue.strong();
-        outbox.stall(&queue, consumer)
-    }
-
-    fn charge(&mut self, bytes: i64) {
-        self.charge += bytes;
-    }
-}
-
-impl OnTurn<'_, '_> {
-    /// Tells the log and the memory account what is left to tell. Still inside the queue's lock.
-    fn close(mut self) {
-        if let Some((first, last)) = self.settled.take() {
-            self.turn.unit().settle(self.queue.id, first, last);
-        }
-        let memory = &self.turn.core().memory;
-        match self.charge {
-            0 => {}
-            taken @ 1.. => memory.charge(taken.unsigned_abs()),
-            given => memory.release(given.unsigned_abs()),
-        }
-    }
 }
 
 impl LocalQueue {
@@ -172,48 +105,9 @@ impl LocalQueue {
             spec,
             parsed,
             quarantine: OnceLock::new(),
+            pages: Pages::default(),
             state: Mutex::new(state),
         })
-    }
-
-    /// Fills the queue with what was on disk; `unclean` marks everything as perhaps delivered before.
-    ///
-    /// # Errors
-    /// A sentence, if a recovered message cannot be read.
-    pub(in crate::engine) fn recover(
-        &self,
-        turn: &mut Turn<'_>,
-        journal: &Journal,
-        recovered: RecoveredQueue,
-        unclean: bool,
-    ) -> Result<(), String> {
-        let mut messages = Vec::new();
-        for &(first, last) in &recovered.live {
-            let mut from = Some(first);
-            while let Some(first) = from.filter(|&first| first <= last) {
-                let fetched = journal
-                    .read(self.id, first, last, RECOVERY_READ_BYTES)
-                    .map_err(|error| format!("queue '{}': {error}", self.name))?;
-                for (seq, payload) in fetched.messages {
-                    // Copied, so that one message never keeps a whole block in memory.
-                    let message =
-                        Message::decode(Bytes::copy_from_slice(&payload)).map_err(|error| {
-                            format!("queue '{}', message {}: {error}", self.name, seq.0)
-                        })?;
-                    let returned = recovered.returned.get(&seq).copied().unwrap_or_default();
-                    messages.push((seq, returned, message));
-                }
-                if let Some(&(first, last)) = fetched.lost.first() {
-                    let queue = self.id;
-                    self.quarantine(Loss::Messages { queue, first, last }.to_string());
-                }
-                from = fetched.upto.0.checked_add(1).map(Seq);
-            }
-        }
-        self.enter(turn, |state, _, fx| {
-            state.recover(recovered.next_seq, messages, unclean, fx)
-        });
-        Ok(())
     }
 
     fn strong(&self) -> Arc<Self> {
@@ -261,23 +155,31 @@ impl LocalQueue {
         turn: &mut Turn<'_>,
         change: impl FnOnce(&mut State, Now, &mut OnTurn<'_, '_>) -> R,
     ) -> R {
-        if self.spec.lasts() {
-            turn.open_unit();
-        }
         let _whole = Whole;
-        let mut state = self.state.lock();
+        let mut state = self.lock_state(turn);
         let now = turn.now;
-        let mut fx = OnTurn {
-            queue: self,
-            turn,
-            settled: None,
-            charge: 0,
-        };
+        let mut fx = OnTurn::new(self, turn);
         let result = change(&mut state, now, &mut fx);
         state.flush(&mut fx);
         fx.close();
+        self.watch_window(&state, turn);
         self.arm(&state);
         result
+    }
+
+    /// Locks the state. The unit is open then if anything of the queue may be on disk.
+    fn lock_state(&self, turn: &mut Turn<'_>) -> MutexGuard<'_, State> {
+        if self.spec.lasts() || self.pages.spills() {
+            turn.open_unit();
+        }
+        let state = self.state.lock();
+        if !self.pages.spills() || turn.has_unit() {
+            return state;
+        }
+        // It began to spill just now; the log's gate comes before a queue's lock.
+        drop(state);
+        turn.open_unit();
+        self.state.lock()
     }
 
     fn arm(&self, state: &State) {
@@ -324,6 +226,11 @@ impl LocalQueue {
         if let Some(vhost) = self.vhost.upgrade() {
             vhost.timers().disarm(self.id);
         }
+        self.dismiss(turn, consumers);
+    }
+
+    /// Hands consumers what is theirs already, and tells them that no more will come.
+    fn dismiss(&self, turn: &mut Turn<'_>, consumers: Vec<Consumer>) {
         for mut consumer in consumers {
             consumer.outbox.push(&mut consumer.pending);
             consumer.outbox.cancelled(consumer.spec.tag);
@@ -382,7 +289,7 @@ impl LocalQueue {
         )
     }
 
-    /// Locks the queue for a transaction. Callers lock several in ascending id.
+    /// Locks the queue for a transaction, whose unit is open. Callers lock several in ascending id.
     pub(in crate::engine) fn lock(&self) -> Locked<'_> {
         Locked {
             queue: self,
@@ -459,12 +366,7 @@ impl Locked<'_> {
         }
         let _whole = Whole;
         let now = turn.now;
-        let mut fx = OnTurn {
-            queue: self.queue,
-            turn,
-            settled: None,
-            charge: 0,
-        };
+        let mut fx = OnTurn::new(self.queue, turn);
         for (token, outcome) in settlements {
             let settled = self.state.settle(now, *token, *outcome, &mut fx);
             debug_assert_eq!(settled, Ok(()), "checked under the same lock");
@@ -473,6 +375,7 @@ impl Locked<'_> {
         self.state.dispatch(now, &mut fx);
         self.state.flush(&mut fx);
         fx.close();
+        self.queue.watch_window(&self.state, turn);
         self.queue.arm(&self.state);
     }
 }
@@ -546,7 +449,7 @@ impl Queue for LocalQueue {
 
     fn put_back(&self, turn: &mut Turn<'_>, deliveries: Vec<Delivery>) {
         self.enter(turn, |state, now, fx| {
-            state.put_back(deliveries, fx);
+            state.put_back(deliveries);
             state.dispatch(now, fx);
         });
     }

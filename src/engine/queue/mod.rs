@@ -10,7 +10,9 @@ use super::turn::Turn;
 use crate::storage::{QueueId, Seq};
 
 mod arguments;
+mod entry;
 mod local;
+mod paged;
 mod ready;
 mod state;
 
@@ -22,6 +24,7 @@ mod state_properties;
 pub use super::consumer::{ConsumerId, ConsumerSpec};
 pub use super::delivery::{Delivery, Outcome, Token};
 pub use arguments::{Overflow, QueueArguments};
+pub(in crate::engine) use local::Answer;
 pub use local::{Durability, LocalQueue, Owner, QueueSpec};
 
 /// A queue as the target of routes: equal if it is the same queue.

@@ -3,19 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::state::Effects;
+use super::entry::Place;
+use super::ready::Want;
+use super::state::{Effects, ReadBack};
 use crate::engine::consumer::ConsumerId;
 use crate::engine::message::{DeathReason, Message};
 use crate::engine::outbox::Outbox;
 use crate::storage::Seq;
 
 /// Plays the log, the dead-letter list, the memory account and the connections' wake-ups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recorder {
     /// What the log holds: place and message id.
     pub(super) stored: BTreeMap<Seq, u64>,
     /// The message stored last, as the log got it.
     pub(super) payload: Option<Arc<Message>>,
+    /// The messages on disk: those of the log, and those of the spill.
+    pub(super) disk: BTreeMap<(bool, Seq), Arc<Message>>,
+    /// What was spilled and let go of.
+    pub(super) unspilled: Vec<Seq>,
+    /// What the state waits to read.
+    pub(super) fetch: Option<Want>,
+    /// How much the queue is to keep in memory, in bytes.
+    pub(super) window: u64,
     /// Everything the log ever held and let go of, in order.
     pub(super) settled: Vec<Seq>,
     pub(super) returned: Vec<(Seq, u32)>,
@@ -28,6 +38,25 @@ pub(super) struct Recorder {
     pub(super) charged: i64,
 }
 
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            stored: BTreeMap::new(),
+            payload: None,
+            disk: BTreeMap::new(),
+            unspilled: Vec::new(),
+            fetch: None,
+            window: u64::MAX,
+            settled: Vec::new(),
+            returned: Vec::new(),
+            dead: Vec::new(),
+            woken: Vec::new(),
+            stalled: Vec::new(),
+            charged: 0,
+        }
+    }
+}
+
 impl Effects for Recorder {
     fn store(&mut self, seq: Seq, message: &Arc<Message>) {
         let above = self
@@ -38,14 +67,20 @@ impl Effects for Recorder {
         assert!(above, "{seq} is not above all places before");
         self.stored.insert(seq, message.meta().id.0);
         self.payload = Some(Arc::clone(message));
+        self.disk.insert((false, seq), Arc::clone(message));
     }
 
-    fn settle(&mut self, seq: Seq) {
-        assert!(
-            self.stored.remove(&seq).is_some(),
-            "{seq} is settled without being stored"
-        );
-        self.settled.push(seq);
+    fn settle(&mut self, place: Place, first: Seq, last: Seq) {
+        for seq in (first.0..=last.0).map(Seq) {
+            let there = self.disk.remove(&(place == Place::Spill, seq)).is_some();
+            assert!(there, "{seq} is settled without being stored");
+            if place == Place::Spill {
+                self.unspilled.push(seq);
+            } else {
+                self.stored.remove(&seq);
+                self.settled.push(seq);
+            }
+        }
     }
 
     fn returned(&mut self, seq: Seq, count: u32) {
@@ -80,9 +115,48 @@ impl Effects for Recorder {
         self.charged += bytes;
         assert!(self.charged >= 0, "more is given back than was taken");
     }
+
+    fn spill(&mut self, seq: Seq, message: &Arc<Message>) {
+        assert!(!self.unspilled.contains(&seq), "{seq} is spilled again");
+        let known = self.disk.insert((true, seq), Arc::clone(message));
+        assert!(known.is_none(), "{seq} is spilled twice");
+    }
+
+    fn fetch(&mut self, want: Want) {
+        assert!(want.first <= want.last && want.bytes > 0 && want.place.is_on_disk());
+        assert_eq!(self.fetch.replace(want), None, "one request at a time");
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
 }
 
 impl Recorder {
+    /// Reads what the state waits for, up to `most` messages of it.
+    pub(super) fn answer(&mut self, most: usize) -> Option<ReadBack> {
+        let want = self.fetch.take()?;
+        let spill = want.place == Place::Spill;
+        let range = self.disk.range((spill, want.first)..=(spill, want.last));
+        let copy = |message: &Arc<Message>| Arc::new(Message::clone(message));
+        let all: Vec<_> = range
+            .map(|((_, seq), message)| (*seq, copy(message)))
+            .collect();
+        let read = &all[..all.len().min(most.max(1))];
+        let whole = read.len() == all.len();
+        let upto = read
+            .last()
+            .filter(|_| !whole)
+            .map_or(want.last, |(seq, _)| *seq);
+        Some(ReadBack {
+            place: want.place,
+            first: want.first,
+            upto,
+            messages: read.to_vec(),
+            lost: Vec::new(),
+        })
+    }
+
     /// What died since the last call.
     pub(super) fn take_dead(&mut self) -> Vec<(u64, DeathReason)> {
         std::mem::take(&mut self.dead)

@@ -10,24 +10,29 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::arguments::{Overflow, QueueArguments};
-use super::ready::{Entry, Ready};
+use super::entry::{Entry, Place, Weight};
+use super::ready::{Ready, Want};
 use super::{Depth, Outcome};
 use crate::engine::clock::Now;
 use crate::engine::consumer::{Consumer, ConsumerId, ConsumerSpec, Consumers};
 use crate::engine::delivery::{Delivery, Token};
 use crate::engine::message::{DeathReason, Message, settle_in};
 use crate::engine::outbox::Outbox;
-use crate::storage::{CommitNumber, Seq};
+use crate::storage::Seq;
 
-/// Bytes that a message is accounted with beside its own.
-pub(super) const MESSAGE_OVERHEAD: usize = 192;
+mod paging;
+mod reserved;
+
+use paging::Paging;
+pub(super) use paging::{Found, ReadBack};
+use reserved::Reserved;
 
 /// What a change of state asks of the outside.
 pub(super) trait Effects {
     /// The message took place `seq` and has to last.
     fn store(&mut self, seq: Seq, message: &Arc<Message>);
-    /// The stored message at `seq` is settled.
-    fn settle(&mut self, seq: Seq);
+    /// The messages at `first..=last`, which are on disk at `place`, are settled.
+    fn settle(&mut self, place: Place, first: Seq, last: Seq);
     /// The stored message at `seq` was returned for the `count`-th time.
     fn returned(&mut self, seq: Seq, count: u32);
     /// The message died here.
@@ -38,6 +43,12 @@ pub(super) trait Effects {
     fn stall(&mut self, consumer: ConsumerId, outbox: &Arc<Outbox>) -> bool;
     /// Memory taken (positive) or given back, in bytes.
     fn charge(&mut self, bytes: i64);
+    /// Write this message to the spill, whatever becomes of it: it is in memory alone.
+    fn spill(&mut self, seq: Seq, message: &Arc<Message>);
+    /// Read this back and hand it to [`State::read_back`]. At most one such request is open.
+    fn fetch(&mut self, want: Want);
+    /// How many bytes of messages the queue should keep in memory.
+    fn window(&self) -> u64;
 }
 
 /// Why a queue does not take a message.
@@ -73,10 +84,12 @@ pub(super) struct State {
     /// Returned with a delay: due time (wall clock, ms) and place.
     delayed: BTreeMap<(u64, Seq), Entry>,
     delayed_bytes: u64,
-    /// Sends of transactions whose commit is not on disk yet; no list is empty.
-    reserved: BTreeMap<CommitNumber, Vec<Entry>>,
-    reserved_len: usize,
-    reserved_bytes: u64,
+    /// What unacked and delayed messages cost.
+    outside: Weight,
+    reserved: Reserved,
+    paging: Paging,
+    /// Memory that the outside knows of, in bytes.
+    charged: u64,
     /// Publishers that wait for room (`x-overflow: block`).
     held: Vec<Arc<Outbox>>,
     /// Since when nobody used the queue, wall clock, in ms.
@@ -88,14 +101,14 @@ fn size(message: &Message) -> u64 {
     message.size() as u64
 }
 
-fn weight(message: &Message) -> i64 {
-    i64::try_from(message.size() + MESSAGE_OVERHEAD).unwrap_or(i64::MAX)
-}
-
 impl State {
     pub(super) fn new(arguments: QueueArguments, durable: bool, now: Now) -> Self {
         Self {
-            ready: Ready::new(arguments.max_priority.unwrap_or(0)),
+            // Only a limit in bytes asks for the size of a single message.
+            ready: Ready::new(
+                arguments.max_priority.unwrap_or(0),
+                arguments.max_length_bytes.is_some(),
+            ),
             consumers: Consumers::new(arguments.single_active_consumer),
             arguments,
             durable,
@@ -103,43 +116,41 @@ impl State {
             unacked: Slab::new(),
             delayed: BTreeMap::new(),
             delayed_bytes: 0,
-            reserved: BTreeMap::new(),
-            reserved_len: 0,
-            reserved_bytes: 0,
+            outside: Weight::default(),
+            reserved: Reserved::default(),
+            paging: Paging::default(),
+            charged: 0,
             held: Vec::new(),
             idle_since_ms: now.wall_ms,
             closed: false,
         }
     }
 
-    /// Puts back what recovery found, in seq order, and where numbering goes on.
-    pub(super) fn recover(
-        &mut self,
-        next_seq: Seq,
-        messages: impl IntoIterator<Item = (Seq, u32, Message)>,
-        unclean: bool,
-        fx: &mut impl Effects,
-    ) {
-        for (seq, returns, message) in messages {
-            fx.charge(weight(&message));
-            self.ready.push(Entry {
-                seq,
-                message: Arc::new(message),
-                returns,
-                redelivered: unclean || returns > 0,
-            });
+    /// Where a message is kept that comes in now.
+    fn place_of(&self, message: &Message) -> Place {
+        if self.durable && message.meta().persistent {
+            Place::Log
+        } else {
+            Place::Memory
         }
-        self.next_seq = self.next_seq.max(next_seq);
     }
 
-    fn stored(&self, message: &Message) -> bool {
-        self.durable && message.meta().persistent
-    }
-
-    fn take_seq(&mut self) -> Seq {
+    /// Takes a message in behind all others: gives it its place, and to the log what has to last.
+    fn take_in(&mut self, message: &Arc<Message>, fx: &mut impl Effects) -> Entry {
         let seq = self.next_seq;
         self.next_seq = Seq(seq.0 + 1);
-        seq
+        let (level, place) = (self.ready.level_of(message), self.place_of(message));
+        if place == Place::Log {
+            fx.store(seq, message);
+        }
+        Entry::new(seq, Arc::clone(message), level, place)
+    }
+
+    /// Tells the log, if it has the message, that it is settled.
+    fn forget(entry: &Entry, fx: &mut impl Effects) {
+        if entry.place.is_on_disk() {
+            fx.settle(entry.place, entry.seq, entry.seq);
+        }
     }
 
     /// When the message is due to leave this queue: its own expiry or the queue's ttl, whichever is earlier.
@@ -167,8 +178,8 @@ impl State {
     /// Whether so much more would be over the length limit. Places that are reserved count: they were promised.
     fn over_limit(&self, more: usize, more_bytes: u64) -> bool {
         self.exceeds(
-            self.ready.len() + self.delayed.len() + self.reserved_len + more,
-            self.ready.bytes() + self.delayed_bytes + self.reserved_bytes + more_bytes,
+            self.ready.len() + self.delayed.len() + self.reserved.len() + more,
+            self.ready.bytes() + self.delayed_bytes + self.reserved.bytes() + more_bytes,
         )
     }
 
@@ -178,16 +189,13 @@ impl State {
     }
 
     /// Whether there is a message to serve. Nothing overtakes the sends of a transaction that wait for
-    /// their commit: they may be of the same publisher, and would arrive behind what it sent later.
+    /// their commit: they may be of the same publisher, and would arrive behind what it sent later. Nor
+    /// does anything overtake a message that has to be read back first.
     fn serves(&self) -> bool {
-        let Some(front) = self.ready.front() else {
+        let Some(front) = self.ready.front().filter(|front| !front.is_bare()) else {
             return false;
         };
-        let reserved = self
-            .reserved
-            .first_key_value()
-            .and_then(|(_, entries)| entries.first());
-        reserved.is_none_or(|reserved| front.seq < reserved.seq)
+        self.reserved.first().is_none_or(|first| front.seq < first) && !self.paging.is_damaged()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -216,25 +224,13 @@ impl State {
             && self.reserved.is_empty()
             && let Some(consumer) = self.consumers.next(|id, outbox| fx.stall(id, outbox))
         {
-            let seq = self.take_seq();
             let known = self.consumers.known(consumer);
             if known.is_some_and(|known| known.spec.acknowledges) {
                 // Before the log shares it: all queues of a fan-out then name one payload.
                 settle_in(message);
-                fx.charge(weight(message));
             }
-            if self.stored(message) {
-                fx.store(seq, message);
-            }
-            self.hand_over(
-                consumer,
-                Entry {
-                    seq,
-                    message: Arc::clone(message),
-                    returns: 0,
-                    redelivered: false,
-                },
-            );
+            let entry = self.take_in(message, fx);
+            self.hand_over(consumer, entry, fx);
             return Ok(());
         }
         if self
@@ -255,17 +251,8 @@ impl State {
             }
         }
         settle_in(message);
-        let seq = self.take_seq();
-        if self.stored(message) {
-            fx.store(seq, message);
-        }
-        fx.charge(weight(message));
-        self.ready.push(Entry {
-            seq,
-            message: Arc::clone(message),
-            returns: 0,
-            redelivered: false,
-        });
+        let entry = self.take_in(message, fx);
+        self.ready.push(entry);
         self.drop_overflow(fx);
         Ok(())
     }
@@ -280,21 +267,23 @@ impl State {
         }
     }
 
-    /// Drops what is too much. Reserved places are left out until they are taken: what they push out
+    /// Drops what is too much; whether there was any. Reserved places are left out until they are taken: what they push out
     /// must be what is oldest then.
-    fn drop_overflow(&mut self, fx: &mut impl Effects) {
-        if self.arguments.overflow != Overflow::DropHead {
-            return;
-        }
-        while self.exceeds(
-            self.ready.len() + self.delayed.len(),
-            self.ready.bytes() + self.delayed_bytes,
-        ) {
+    fn drop_overflow(&mut self, fx: &mut impl Effects) -> bool {
+        let mut dropped = false;
+        while self.arguments.overflow == Overflow::DropHead
+            && self.exceeds(
+                self.ready.len() + self.delayed.len(),
+                self.ready.bytes() + self.delayed_bytes,
+            )
+        {
             let Some(entry) = self.ready.pop_least() else {
-                return;
+                break;
             };
             self.bury(entry, DeathReason::MaxLength, fx);
+            dropped = true;
         }
+        dropped
     }
 
     /// Whether the publisher of the last message should pause (`x-overflow: block`), to be woken when there is room.
@@ -311,21 +300,28 @@ impl State {
         self.arguments.overflow == Overflow::Block && self.is_full()
     }
 
-    fn hand_over(&mut self, consumer: ConsumerId, entry: Entry) {
-        let Some(known) = self.consumers.known(consumer) else {
+    fn hand_over(&mut self, consumer: ConsumerId, entry: Entry, fx: &mut impl Effects) {
+        let (Some(known), Some(message)) = (self.consumers.known(consumer), &entry.body) else {
             return;
         };
         let (tag, acknowledges) = (known.spec.tag, known.spec.acknowledges);
         let (seq, returns, redelivered) = (entry.seq, entry.returns, entry.redelivered);
-        let message = Arc::clone(&entry.message);
-        let token = acknowledges.then(|| {
+        let message = Arc::clone(message);
+        let token = if acknowledges {
+            self.outside.add(&entry);
             let slot = self.unacked.insert(Unacked { entry, consumer });
-            Token {
+            Some(Token {
                 slot: u32::try_from(slot)
                     .expect("fewer than 4 billion unacked messages in a queue"),
                 seq,
+            })
+        } else {
+            if entry.place == Place::Spill {
+                // Nothing is owed: what was not written comes back as it is, and stays in memory.
+                Self::forget(&entry, fx);
             }
-        });
+            None
+        };
         self.consumers.hand_over(
             consumer,
             Delivery {
@@ -348,22 +344,23 @@ impl State {
                 break;
             };
             let Some(entry) = self.ready.pop() else { break };
-            let keeps = self
-                .consumers
-                .known(consumer)
-                .is_some_and(|known| known.spec.acknowledges);
-            if !keeps {
-                fx.charge(-weight(&entry.message));
-            }
-            self.hand_over(consumer, entry);
+            self.hand_over(consumer, entry, fx);
             self.expire(now, fx);
         }
-        self.drop_overflow(fx);
+        if self.drop_overflow(fx) {
+            self.expire(now, fx);
+        }
     }
 
     /// Ends a batch of changes: deliveries go to the outboxes, publishers that wait hear of room.
     pub(super) fn flush(&mut self, fx: &mut impl Effects) {
         self.consumers.flush(|outbox| fx.wake(outbox));
+        self.read_ahead(fx);
+        let held = self.weight();
+        if held != self.charged {
+            fx.charge(held.cast_signed() - self.charged.cast_signed());
+            self.charged = held;
+        }
         if !self.held.is_empty() && !self.holds() {
             for outbox in self.held.drain(..) {
                 fx.wake(&outbox);
@@ -374,22 +371,34 @@ impl State {
     fn expire(&mut self, now: Now, fx: &mut impl Effects) {
         let ttl = self.arguments.message_ttl_ms;
         let gone = |entry: &Entry| {
-            let meta = entry.message.meta();
-            meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms)
-                || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
+            entry.body.as_ref().is_some_and(|message| {
+                let meta = message.meta();
+                meta.expires_ms.is_some_and(|expiry| expiry <= now.wall_ms)
+                    || ttl.is_some_and(|ttl| meta.entered_ms.saturating_add(ttl) <= now.wall_ms)
+            })
         };
+        let mut expired = false;
         while let Some(entry) = self.ready.pop_head_if(gone) {
             self.bury(entry, DeathReason::Expired, fx);
+            expired = true;
         }
+        // Where one has expired, those behind it mostly have too.
+        self.paging.expiring = expired;
     }
 
-    /// Removes a message for good: from the log, and on to the dead letters.
+    /// Removes a message for good: from the log, and on to the dead letters. One that goes there and is on
+    /// disk only leaves the queue now, and goes on when it has been read.
     fn bury(&mut self, entry: Entry, reason: DeathReason, fx: &mut impl Effects) {
-        fx.charge(-weight(&entry.message));
-        if self.stored(&entry.message) {
-            fx.settle(entry.seq);
+        match &entry.body {
+            Some(message) => {
+                Self::forget(&entry, fx);
+                fx.dead(Arc::clone(message), reason);
+            }
+            None if self.arguments.dead_letter_exchange.is_some() => {
+                self.paging.doom(entry, reason);
+            }
+            None => Self::forget(&entry, fx),
         }
-        fx.dead(entry.message, reason);
     }
 
     /// Whether the delivery is outstanding.
@@ -415,13 +424,9 @@ impl State {
             consumer,
         } = self.unacked.remove(token.slot as usize);
         self.consumers.settled(consumer);
+        self.outside.sub(&entry);
         match outcome {
-            Outcome::Ack => {
-                fx.charge(-weight(&entry.message));
-                if self.stored(&entry.message) {
-                    fx.settle(entry.seq);
-                }
-            }
+            Outcome::Ack => Self::forget(&entry, fx),
             Outcome::Reject => self.bury(entry, DeathReason::Rejected, fx),
             Outcome::Release => self.ready.put_back(entry),
             Outcome::Requeue { counted, delay_ms } => {
@@ -436,12 +441,13 @@ impl State {
                         self.bury(entry, DeathReason::DeliveryLimit, fx);
                         return Ok(());
                     }
-                    if self.stored(&entry.message) {
+                    if entry.place == Place::Log {
                         fx.returned(entry.seq, entry.returns);
                     }
                 }
                 if delay_ms > 0 {
-                    self.delayed_bytes += size(&entry.message);
+                    self.delayed_bytes += entry.bytes();
+                    self.outside.add(&entry);
                     self.delayed
                         .insert((now.wall_ms.saturating_add(delay_ms), entry.seq), entry);
                 } else {
@@ -456,25 +462,28 @@ impl State {
     pub(super) fn written(&mut self, seqs: &[Seq], fx: &mut impl Effects) {
         if self.durable && !self.closed {
             for seq in seqs {
-                fx.settle(*seq);
+                fx.settle(Place::Log, *seq, *seq);
             }
         }
     }
 
     /// Takes deliveries under auto-ack back that did not reach the client, or may not have; the latter are
     /// marked as redelivered already.
-    pub(super) fn put_back(&mut self, deliveries: Vec<Delivery>, fx: &mut impl Effects) {
+    pub(super) fn put_back(&mut self, deliveries: Vec<Delivery>) {
         if self.closed {
             return;
         }
         for mut delivery in deliveries {
             settle_in(&mut delivery.message);
-            fx.charge(weight(&delivery.message));
+            let place = match self.place_of(&delivery.message) {
+                Place::Memory => Place::Pinned,
+                place => place,
+            };
+            let level = self.ready.level_of(&delivery.message);
             self.ready.put_back(Entry {
-                seq: delivery.seq,
-                message: delivery.message,
                 returns: delivery.returns,
                 redelivered: delivery.redelivered,
+                ..Entry::new(delivery.seq, delivery.message, level, place)
             });
         }
     }
@@ -515,115 +524,37 @@ impl State {
 
     /// Removes everything that waits. Returns the count.
     pub(super) fn purge(&mut self, fx: &mut impl Effects) -> usize {
-        let delayed = std::mem::take(&mut self.delayed).into_values();
-        self.delayed_bytes = 0;
-        let mut purged: Vec<Entry> = delayed.collect();
-        while let Some(entry) = self.ready.pop() {
-            purged.push(entry);
-        }
-        purged.sort_unstable_by_key(|entry| entry.seq);
-        for entry in &purged {
-            fx.charge(-weight(&entry.message));
-            if self.stored(&entry.message) {
-                fx.settle(entry.seq);
+        let mut stored = Vec::new();
+        let mut count = self.ready.clear(&mut stored);
+        for entry in std::mem::take(&mut self.delayed).into_values() {
+            self.outside.sub(&entry);
+            if entry.place.is_on_disk() {
+                stored.push((entry.place, entry.seq, entry.seq));
             }
+            count += 1;
         }
-        purged.len()
+        self.delayed_bytes = 0;
+        stored.sort_unstable_by_key(|(_, first, _)| *first);
+        for (place, first, last) in stored {
+            fx.settle(place, first, last);
+        }
+        count
     }
 
     /// Closes the queue: it takes and gives nothing any more. Returns its consumers.
     pub(super) fn close(&mut self, fx: &mut impl Effects) -> Vec<Consumer> {
         self.closed = true;
-        let mut held = 0;
-        while let Some(entry) = self.ready.pop() {
-            held += weight(&entry.message);
-        }
-        held += self
-            .unacked
-            .drain()
-            .map(|unacked| weight(&unacked.entry.message))
-            .sum::<i64>();
-        let rest = std::mem::take(&mut self.delayed)
-            .into_values()
-            .chain(std::mem::take(&mut self.reserved).into_values().flatten());
-        held += rest.map(|entry| weight(&entry.message)).sum::<i64>();
-        (self.delayed_bytes, self.reserved_len, self.reserved_bytes) = (0, 0, 0);
-        fx.charge(-held);
+        self.ready.clear(&mut Vec::new());
+        self.unacked.clear();
+        self.delayed.clear();
+        self.delayed_bytes = 0;
+        self.outside = Weight::default();
+        self.reserved = Reserved::default();
+        self.paging.clear();
         for outbox in self.held.drain(..) {
             fx.wake(&outbox);
         }
         self.consumers.clear()
-    }
-
-    /// Whether a transaction's sends can all be taken.
-    pub(super) fn admit(&self, messages: &[Arc<Message>]) -> Result<(), Refusal> {
-        for message in messages {
-            self.admissible(message)?;
-        }
-        let bytes = messages.iter().map(|message| size(message)).sum();
-        let refuses = matches!(
-            self.arguments.overflow,
-            Overflow::RejectPublish | Overflow::RejectPublishDlx
-        );
-        if refuses && self.over_limit(messages.len(), bytes) {
-            Err(Refusal::Full)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Gives a transaction's sends their places; they are served once `commit` is on disk, or by the
-    /// next dispatch if there is nothing to wait for.
-    pub(super) fn reserve(
-        &mut self,
-        commit: Option<CommitNumber>,
-        messages: Vec<Arc<Message>>,
-        fx: &mut impl Effects,
-    ) {
-        let mut entries = Vec::with_capacity(messages.len());
-        for mut message in messages {
-            settle_in(&mut message);
-            let seq = self.take_seq();
-            if self.stored(&message) {
-                fx.store(seq, &message);
-            }
-            fx.charge(weight(&message));
-            entries.push(Entry {
-                seq,
-                message,
-                returns: 0,
-                redelivered: false,
-            });
-        }
-        match commit {
-            // A part that only settles has nothing to show later.
-            _ if entries.is_empty() => {}
-            Some(commit) => {
-                self.reserved_len += entries.len();
-                self.reserved_bytes += entries
-                    .iter()
-                    .map(|entry| size(&entry.message))
-                    .sum::<u64>();
-                self.reserved.entry(commit).or_default().extend(entries);
-            }
-            None => entries.into_iter().for_each(|entry| self.ready.push(entry)),
-        }
-    }
-
-    /// Commits up to `durable` are on disk: their sends become visible, each in its place. Call
-    /// [`State::dispatch`] afterwards.
-    pub(super) fn reveal(&mut self, durable: CommitNumber) {
-        while let Some(first) = self.reserved.first_entry() {
-            if *first.key() > durable {
-                break;
-            }
-            let entries = first.remove();
-            self.reserved_len -= entries.len();
-            for entry in entries {
-                self.reserved_bytes -= size(&entry.message);
-                self.ready.put_back(entry);
-            }
-        }
     }
 
     /// Does what time asks for: expiry, and the return of delayed messages.
@@ -633,7 +564,8 @@ impl State {
                 break;
             }
             let entry = first.remove();
-            self.delayed_bytes -= size(&entry.message);
+            self.delayed_bytes -= entry.bytes();
+            self.outside.sub(&entry);
             self.ready.put_back(entry);
         }
         self.dispatch(now, fx);
@@ -656,7 +588,7 @@ impl State {
         let expiry = self
             .ready
             .heads()
-            .filter_map(|entry| self.expiry_ms(&entry.message))
+            .filter_map(|entry| self.expiry_ms(entry.body.as_ref()?))
             .min();
         let due = self.delayed.first_key_value().map(|((due, _), _)| *due);
         [expiry, due, self.idle_deadline_ms()]

@@ -3,6 +3,7 @@
 mod bench;
 mod checks;
 mod commands;
+mod pages;
 
 use proptest::prelude::*;
 

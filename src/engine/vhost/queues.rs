@@ -226,8 +226,8 @@ impl Vhost {
         queue.close(turn);
         if queue.spec().lasts() {
             turn.undefine(definition::queue_key(queue.id()));
-            turn.forget(queue.id());
         }
+        queue.forget(turn);
         for source in sources {
             self.delete_exchange_if_unused(turn, &source);
         }

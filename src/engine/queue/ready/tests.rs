@@ -6,12 +6,9 @@ fn entry(seq: u64, priority: Option<u8>) -> Entry {
         priority,
         ..Draft::new(seq)
     };
-    Entry {
-        seq: Seq(seq),
-        message: Arc::new(draft.build()),
-        returns: 0,
-        redelivered: false,
-    }
+    let message = Arc::new(draft.build());
+    let level = Ready::new(2, false).level_of(&message);
+    Entry::new(Seq(seq), message, level, Place::Log)
 }
 
 fn drain(ready: &mut Ready) -> Vec<u64> {
@@ -27,7 +24,7 @@ fn drain(ready: &mut Ready) -> Vec<u64> {
 
 #[test]
 fn what_comes_back_takes_its_old_place() {
-    let mut ready = Ready::new(0);
+    let mut ready = Ready::new(0, false);
     for seq in [3, 6, 7] {
         ready.push(entry(seq, None));
     }
@@ -39,7 +36,7 @@ fn what_comes_back_takes_its_old_place() {
 
 #[test]
 fn higher_priorities_come_first_and_each_keeps_its_order() {
-    let mut ready = Ready::new(2);
+    let mut ready = Ready::new(2, false);
     for (seq, priority) in [
         (1, None),
         (2, Some(1)),
@@ -55,7 +52,7 @@ fn higher_priorities_come_first_and_each_keeps_its_order() {
 
 #[test]
 fn the_least_is_the_oldest_of_the_lowest_priority() {
-    let mut ready = Ready::new(2);
+    let mut ready = Ready::new(2, false);
     for (seq, priority) in [(1, 2), (2, 1), (4, 1)] {
         ready.push(entry(seq, Some(priority)));
     }
@@ -68,7 +65,7 @@ fn the_least_is_the_oldest_of_the_lowest_priority() {
 
 #[test]
 fn only_heads_are_looked_at_for_what_is_gone() {
-    let mut ready = Ready::new(1);
+    let mut ready = Ready::new(1, false);
     for (seq, priority) in [(1, 0), (2, 1), (3, 0)] {
         ready.push(entry(seq, Some(priority)));
     }
@@ -88,7 +85,7 @@ fn only_heads_are_looked_at_for_what_is_gone() {
 
 #[test]
 fn length_and_bytes_follow_every_way_in_and_out() {
-    let mut ready = Ready::new(1);
+    let mut ready = Ready::new(1, false);
     ready.push(entry(1, Some(1)));
     ready.push(entry(2, None));
     ready.push(entry(3, None));

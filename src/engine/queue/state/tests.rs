@@ -1,8 +1,10 @@
 use super::*;
 use crate::engine::fixtures::{Draft, START_MS, acknowledging, at, automatic, deliveries, ids};
 use crate::engine::queue::recorder::Recorder;
+use crate::storage::CommitNumber;
 
 mod limits;
+mod paging;
 mod places;
 
 const REQUEUE: Outcome = Outcome::Requeue {
@@ -123,9 +125,27 @@ impl Bench {
         self.state.flush(&mut self.fx);
     }
 
+    /// The log holds this message of an earlier run.
+    fn on_disk(&mut self, seq: Seq, draft: &Draft) {
+        self.fx.stored.insert(seq, draft.id);
+        self.fx.disk.insert((false, seq), Arc::new(draft.build()));
+    }
+
+    /// Answers one request, with up to so many messages; false if there is none.
+    fn answer(&mut self, most: usize) -> bool {
+        let Some(answer) = self.fx.answer(most) else {
+            return false;
+        };
+        let read = self.state.read_back(&answer, &mut self.fx);
+        assert!(read.is_ok(), "nothing was lost");
+        self.dispatch();
+        true
+    }
+
     /// Everything that is ready, taken by a consumer that settles it.
     fn drain(&mut self) -> Vec<Delivery> {
         let client = self.subscribe(acknowledging(99));
+        while self.answer(usize::MAX) {}
         let taken = client.take();
         for delivery in &taken {
             self.settle(delivery, Outcome::Ack).unwrap();

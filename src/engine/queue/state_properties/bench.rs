@@ -68,6 +68,10 @@ pub(super) struct Bench {
     pub(super) commit: u64,
     /// Who had credit and room when the entry began.
     pub(super) in_line: Vec<ConsumerId>,
+    /// What was written down and may be let go of: the window, and up to where.
+    pub(super) spilled: Option<(u64, Seq)>,
+    /// Whether anything was ever let go of.
+    pub(super) paged: bool,
 }
 
 impl Bench {
@@ -84,6 +88,8 @@ impl Bench {
             orphans: Vec::new(),
             commit: 0,
             in_line: Vec::new(),
+            spilled: None,
+            paged: false,
         }
     }
 
@@ -210,6 +216,9 @@ impl Bench {
                     "the timer would run out again at once"
                 );
             }
+            Command::Spill { window } => self.spill(window),
+            Command::LetGo => self.let_go(),
+            Command::Answer { most } => self.answer(most),
             Command::Reserve { count } => self.reserve(count),
             Command::Reveal { commits } => self.reveal(commits),
             Command::Leave { .. } | Command::Take { .. } | Command::Written { .. } => {}
@@ -302,7 +311,7 @@ impl Bench {
             let known = self.known(delivery);
             (known.place, known.redelivered) = (Place::Ready, delivery.redelivered);
         }
-        self.state.put_back(back, &mut self.fx);
+        self.state.put_back(back);
         self.orphans.append(&mut client.held);
         self.state.dispatch(self.now, &mut self.fx);
     }
@@ -472,18 +481,27 @@ impl Bench {
             exclusive: false,
             room: usize::MAX,
         });
-        self.run(Command::Take {
-            nth: 0,
-            bytes: usize::MAX,
-        });
-        while !self.clients[0].held.is_empty() {
-            self.run(Command::Settle {
+        loop {
+            while self.fx.fetch.is_some() {
+                self.run(Command::Answer { most: usize::MAX });
+            }
+            self.run(Command::Take {
                 nth: 0,
-                outcome: Outcome::Ack,
+                bytes: usize::MAX,
             });
+            if self.clients[0].held.is_empty() {
+                break;
+            }
+            while !self.clients[0].held.is_empty() {
+                self.run(Command::Settle {
+                    nth: 0,
+                    outcome: Outcome::Ack,
+                });
+            }
         }
         assert!(self.model.values().all(|known| known.place == Place::Gone));
         assert_eq!(self.fx.charged, 0);
         assert!(self.fx.stored.is_empty());
+        assert!(self.fx.disk.is_empty(), "the spill is as empty as the log");
     }
 }

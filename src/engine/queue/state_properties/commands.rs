@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use crate::engine::name::ExchangeName;
 use crate::engine::queue::Outcome;
 use crate::engine::queue::arguments::{Overflow, QueueArguments};
 
@@ -49,10 +50,23 @@ pub(super) enum Command {
     Reveal {
         commits: u64,
     },
+    /// Memory is short: so much may stay. What is in memory alone is written down.
+    Spill {
+        window: u64,
+    },
+    /// What was written is on disk by now.
+    LetGo,
+    /// The log has read up to so many messages.
+    Answer {
+        most: usize,
+    },
 }
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
-    use Command::{Leave, Pass, Publish, Purge, Reserve, Reveal, Settle, Subscribe, Take, Written};
+    use Command::{
+        Answer, Leave, LetGo, Pass, Publish, Purge, Reserve, Reveal, Settle, Spill, Subscribe,
+        Take, Written,
+    };
     let outcome = prop_oneof![
         3 => Just(Outcome::Ack),
         1 => Just(Outcome::Reject),
@@ -85,6 +99,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         3 => (0..30_u64).prop_map(|ms| Pass { ms }),
         2 => (0..3_usize).prop_map(|count| Reserve { count }),
         2 => (0..3_u64).prop_map(|commits| Reveal { commits }),
+        3 => (0..800_u64).prop_map(|window| Spill { window }),
+        4 => Just(LetGo),
+        5 => (1..6_usize).prop_map(|most| Answer { most }),
     ]
 }
 
@@ -117,6 +134,8 @@ pub(super) fn arguments() -> impl Strategy<Value = QueueArguments> {
             max_priority,
             message_ttl_ms,
             delivery_limit,
+            // Without one, what dies on disk goes without a word, and the model could not follow.
+            dead_letter_exchange: Some(ExchangeName::default_exchange()),
             single_active_consumer: single,
             ..QueueArguments::default()
         },

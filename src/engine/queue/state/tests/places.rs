@@ -66,6 +66,7 @@ fn a_closed_queue_gives_its_memory_back_and_takes_nothing_any_more() {
     let publisher = Arc::new(Outbox::new(1));
     assert!(bench.state.hold(&publisher));
     let consumers = bench.state.close(&mut bench.fx);
+    bench.state.flush(&mut bench.fx);
     assert_eq!(consumers.len(), 1);
     assert_eq!(bench.fx.charged, 0);
     assert!(
@@ -80,7 +81,7 @@ fn a_closed_queue_gives_its_memory_back_and_takes_nothing_any_more() {
         held.iter()
             .all(|delivery| bench.settle(delivery, Outcome::Ack) == Err(NotOutstanding))
     );
-    bench.state.put_back(held, &mut bench.fx);
+    bench.state.put_back(held);
     bench.reveal(7);
     bench.pass(1_000);
     assert_eq!(
@@ -200,7 +201,7 @@ fn deliveries_put_back_keep_their_places_whatever_order_they_come_in() {
     bench.publish_ids([4]);
     taken[1].redelivered = true;
     taken.reverse();
-    bench.state.put_back(taken, &mut bench.fx);
+    bench.state.put_back(taken);
     let again = bench.drain();
     assert_eq!(ids(&again), [1, 2, 3, 4]);
     assert_eq!(
@@ -218,14 +219,17 @@ fn deliveries_put_back_keep_their_places_whatever_order_they_come_in() {
 fn recovered_messages_come_first_and_are_redelivered_after_an_unclean_stop() {
     for unclean in [false, true] {
         let mut bench = Bench::plain();
-        let messages = [
-            (Seq(3), 0, Draft::new(1).build()),
-            (Seq(5), 2, Draft::new(2).build()),
-        ];
-        bench.fx.stored.extend([(Seq(3), 1), (Seq(5), 2)]);
-        bench
-            .state
-            .recover(Seq(9), messages, unclean, &mut bench.fx);
+        let found = [(3, 0), (5, 2)].map(|(seq, returns)| {
+            bench.on_disk(Seq(seq), &Draft::new(seq));
+            Found {
+                first: Seq(seq),
+                last: Seq(seq),
+                bytes: 8,
+                level: 0,
+                returns,
+            }
+        });
+        bench.state.recover(Seq(9), found, unclean);
         bench.publish_ids([3]);
         let taken = bench.drain();
         let seen: Vec<_> = taken
