@@ -1,6 +1,6 @@
 # `make test` is what continuous integration runs. Everything else is a shorthand.
 
-.PHONY: build run test soak bench
+.PHONY: build run test soak bench microbench
 
 build:
 	cargo build --release --locked
@@ -16,5 +16,10 @@ test:
 soak:
 	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --profile ci --workspace --locked -- --include-ignored
 
+# Millpond beside RabbitMQ, in turn, under 30 minutes; writes the README's table. `benches/compare/run --help` says more.
 bench:
+	benches/compare/run
+
+# The parts by themselves: frames, routing, queues, the log.
+microbench:
 	cargo bench --workspace --locked

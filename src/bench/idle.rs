@@ -26,14 +26,14 @@ pub(super) struct IdleReport {
     connections: usize,
     seconds: f64,
     logins_per_second: f64,
-    /// Resident and anonymous memory of the broker divided by connections, in bytes; if it was watched.
+    /// Growth of the broker's memory after the first tenth of them, divided by the others, in bytes; if it was watched.
     resident_per_connection: Option<f64>,
     anonymous_per_connection: Option<f64>,
     memory_before: Memory,
     memory_after: Memory,
 }
 
-/// Opens so many connections and holds them; memory is read that long after the first and after the last.
+/// Opens so many connections and holds them. Memory is read that long after the first tenth and after the last.
 ///
 /// # Errors
 /// When there are too few file descriptors, or the broker refuses one.
@@ -46,21 +46,25 @@ pub(super) fn run<W: Wire>(
 ) -> Result<IdleReport, Failure> {
     allow_descriptors(connections as u64 + DESCRIPTORS_EXTRA)?;
     let processes = Processes::new(pids);
-    // The first login costs memory that the others share; what it needed only for a moment is given back meanwhile.
-    let first: Session<W> = Session::open(address, wire, READ_BYTES, 0)?;
+    let open = |count: usize| -> Result<Vec<Session<W>>, Failure> {
+        (0..count)
+            .map(|_| Session::open(address, wire, READ_BYTES, 0))
+            .collect()
+    };
+    let start = clock::now();
+    // What the first logins cost once, and what they needed only for a moment, is not the price of a connection.
+    let first = open((connections / 10).max(1))?;
+    let first_took = clock::now() - start;
     sleep(hold);
     let memory_before = processes.memory();
     let start = clock::now();
-    let sessions: Vec<Session<W>> = (0..connections)
-        .map(|_| Session::open(address, wire, READ_BYTES, 0))
-        .collect::<Result<_, _>>()?;
-    let elapsed = seconds(clock::now() - start);
+    let rest = open(connections - first.len())?;
+    let elapsed = seconds(first_took + clock::now() - start);
     sleep(hold);
     let memory_after = processes.memory();
-    drop((first, sessions));
     let each = |before: u64, after: u64| {
         let grown = after as f64 - before as f64;
-        (!processes.is_empty()).then_some(grown / connections as f64)
+        (!processes.is_empty() && !rest.is_empty()).then(|| grown / rest.len() as f64)
     };
     Ok(IdleReport {
         connections,

@@ -186,14 +186,13 @@ impl<W: Wire> Run<'_, W> {
             }
             let sample = self.sample(clock::now());
             progress.note(sample, warm_until);
-            if crews.0.running > 0 {
-                continue;
-            }
-            let drain_time = plan.drain_time.map_or(u64::MAX, nanoseconds);
-            if leave_by.is_none() && sample.at.saturating_sub(produced_at) > drain_time {
+            if leave_by.is_none() && self.is_out_of_time(&sample, crews.0.running, produced_at) {
                 // Not in order: the answer to a goodbye would come behind all that waits.
                 is_cut = true;
                 break;
+            }
+            if crews.0.running > 0 {
+                continue;
             }
             match leave_by {
                 None if self.is_drained(&sample, produced_at) => {
@@ -218,6 +217,21 @@ impl<W: Wire> Run<'_, W> {
             ledgers: crews.1.join()?,
             memory: [memory_before, self.processes.memory()],
         }))
+    }
+
+    /// Whether what still waits is not to be waited for. Producers may have been told to stop and not be done: what they
+    /// have written fills the buffers of the sockets.
+    fn is_out_of_time(&self, sample: &Sample, producing: usize, produced_at: u64) -> bool {
+        let Some(limit) = self.plan.drain_time.map(nanoseconds) else {
+            return false;
+        };
+        let stop_at = self.orders.stop_at.load(Relaxed);
+        let since = if producing > 0 {
+            stop_at
+        } else {
+            stop_at.min(produced_at)
+        };
+        sample.at.saturating_sub(since) > limit
     }
 
     /// Whether nothing more is to be waited for.
