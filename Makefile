@@ -1,6 +1,6 @@
 # `make test` is what continuous integration runs. Everything else is a shorthand.
 
-.PHONY: build run test soak bench
+.PHONY: build run test soak bench microbench
 
 build:
 	cargo build --release --locked
@@ -18,5 +18,10 @@ test:
 soak:
 	cargo test --release --locked --test soak -- --full $(CHECKS)
 
+# Millpond beside RabbitMQ, in turn, under 30 minutes; writes the README's table. `benches/compare/run --help` says more.
 bench:
+	benches/compare/run
+
+# The parts by themselves: frames, routing, queues, the log.
+microbench:
 	cargo bench --workspace --locked

@@ -1,10 +1,10 @@
 //! How many durable messages a second the log takes on this machine.
 //!
-//! `cargo bench --bench storage -- [SECONDS] [sled|fjall] [deep]`, both engines if none is named. A message is
+//! `cargo bench --bench storage -- [SECONDS] [sled|fjall] [deep|ceiling]`, both engines if none is named. A message is
 //! one enqueue and, four batches later, its settle; each batch is one unit that is waited for, unless the line
 //! says otherwise. Figures depend on the disk under the system's temporary directory. Each engine has a process
 //! of its own, so that the memory it says is its own. `deep` measures a million messages that wait and are
-//! drained instead.
+//! drained instead; `ceiling` says how many messages of 1 KiB the log takes when nobody consumes.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -290,6 +290,43 @@ fn deep(engine: Engine) -> Result<(), StorageError> {
     journal.close()
 }
 
+/// Publishers of [`ceiling`], which take turns: while one waits for its sync the other prepares.
+const CEILING_PUBLISHERS: u64 = 2;
+
+/// Messages of one publisher's unit; together they have 1,000 in flight.
+const CEILING_BATCH: u64 = 500;
+
+/// Messages of 1 KiB that come and stay: what a broker over this log cannot exceed.
+fn ceiling(engine: Engine, seconds: u64) -> Result<(), StorageError> {
+    let directory = tempfile::tempdir().map_err(|_| StorageError::Closed)?;
+    let journal = open(engine, directory.path())?;
+    let (from, limit) = (Instant::now(), Duration::from_secs(seconds));
+    let publish = |publisher: &Publisher, queue: QueueId| {
+        let mut next = 1;
+        while from.elapsed() < limit {
+            publisher.commit(|unit| {
+                (next..next + CEILING_BATCH)
+                    .for_each(|seq| unit.enqueue(queue, Seq(seq), body(1024)));
+            });
+            next += CEILING_BATCH;
+        }
+        next - 1
+    };
+    let messages: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..=CEILING_PUBLISHERS)
+            .map(|number| {
+                let publisher = Publisher::new(&journal);
+                scope.spawn(move || publish(&publisher, QueueId(number)))
+            })
+            .collect();
+        let counts = threads.into_iter().filter_map(|thread| thread.join().ok());
+        counts.sum()
+    });
+    let rate = messages as f64 / from.elapsed().as_secs_f64();
+    println!("ceiling: {rate:.0} msg/s");
+    journal.close()
+}
+
 fn run(engine: Engine, seconds: u64) -> Result<(), StorageError> {
     for len in [1024, 16] {
         for batch in [1, 32, 256, 2048] {
@@ -329,9 +366,11 @@ fn main() -> ExitCode {
         None => run_each(),
         Some(engine) => {
             println!("{engine}:");
-            let ran = match named("deep") {
-                true => deep(engine),
-                false => run(engine, seconds.unwrap_or(3)),
+            let seconds = seconds.unwrap_or(3);
+            let ran = match (named("deep"), named("ceiling")) {
+                (true, _) => deep(engine),
+                (_, true) => ceiling(engine, seconds),
+                _ => run(engine, seconds),
             };
             println!("{} MB of memory at most\n", memory_mb().1);
             ran.map_err(|error| error.to_string())

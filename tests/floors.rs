@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of each floor, top to bottom; a module may use its own floor and those after it.
 const FLOORS: [&[&str]; 5] = [
-    &["cli", "config"],
+    &["cli", "bench", "config"],
     &["server", "management"],
     &["connection"],
     &["engine"],

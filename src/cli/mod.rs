@@ -22,6 +22,8 @@ use clap::{Parser, Subcommand};
 
 use settings::SettingFlags;
 
+use crate::bench::{self, BenchArguments};
+
 /// The program's arguments.
 #[derive(Debug, Parser)]
 #[command(
@@ -52,6 +54,8 @@ enum Command {
     Export(export::ExportArguments),
     /// Fill an empty data directory from such a file
     Import(import::ImportArguments),
+    /// Measure a broker: rates, delays, CPU, memory, and whether everything arrives
+    Bench(Box<BenchArguments>),
 }
 
 /// Why a command failed: the exit code and the sentence for standard error.
@@ -67,6 +71,15 @@ impl Failure {
         Self {
             code: 1,
             sentence: error.to_string(),
+        }
+    }
+
+    /// The load generator failed, or its flags are wrong.
+    fn of_bench(failure: bench::Failure) -> Self {
+        if failure.usage {
+            Self::usage(failure)
+        } else {
+            Self::running(failure)
         }
     }
 
@@ -102,6 +115,9 @@ pub fn run() -> ExitCode {
             &settings.over(arguments.settings).sources(),
             &arguments.file,
         ),
+        Some(Command::Bench(arguments)) => settings
+            .refuse()
+            .and_then(|()| bench::run(&arguments).map_err(Failure::of_bench)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,7 @@ mod faults;
 mod hostile;
 mod login;
 mod messages;
+mod paging;
 mod queues;
 mod receipts;
 mod replies;

@@ -1,0 +1,1 @@
+"""Millpond beside RabbitMQ: the same load, in turn, on one machine."""
