@@ -12,9 +12,11 @@ run:
 test:
 	tests/run
 
-# The same tests at length: those too slow for every day, and 100 times as many cases of the random ones.
+# The long checks, which take hours: power cuts (as root, with a loop device), damage, full disks, kill -9, churn, deep
+# backlogs, many connections and queues, fuzzing, and the tests at length. One of them: make soak CHECKS=kills; how much
+# of each: tests/soak/settings.rs.
 soak:
-	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --profile ci --workspace --locked -- --include-ignored
+	cargo test --release --locked --test soak -- --full $(CHECKS)
 
 # Millpond beside RabbitMQ, in turn, under 30 minutes; writes the README's table. `benches/compare/run --help` says more.
 bench:

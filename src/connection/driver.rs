@@ -67,9 +67,26 @@ enum Event {
 }
 
 /// Drives one connection until it ends. Errors of the socket just end it.
-pub async fn drive<T, S>(
+///
+/// The session has an allocation of its own: what is handed from future to future is in the task once for each of them,
+/// and a broker has many connections that do nothing.
+pub fn drive<T, S>(
+    transport: T,
+    session: S,
+    stop: Stop,
+    shared: Shared,
+    options: DriverOptions,
+) -> impl Future<Output = ()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Session,
+{
+    drive_boxed(transport, Box::new(session), stop, shared, options)
+}
+
+async fn drive_boxed<T, S>(
     mut transport: T,
-    mut session: S,
+    mut session: Box<S>,
     stop: Stop,
     shared: Shared,
     options: DriverOptions,
@@ -78,7 +95,7 @@ pub async fn drive<T, S>(
     S: Session,
 {
     let mut driver = Driver {
-        session: &mut session,
+        session: &mut *session,
         output: Output::default(),
         input: None,
         unread: false,
@@ -89,7 +106,10 @@ pub async fn drive<T, S>(
         stopping: false,
         options,
     };
-    let ended = contained(driver.run(&mut transport, &stop, &shared)).await;
+    let ended = {
+        let driving = pin!(driver.run(&mut transport, &stop, &shared));
+        contained(driving).await
+    };
     session.close();
     if ended.is_ok() {
         linger(&mut transport).await;
@@ -97,8 +117,7 @@ pub async fn drive<T, S>(
 }
 
 /// A panic while driving one connection ends that connection only: what it holds still goes back.
-async fn contained(driving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    let mut driving = pin!(driving);
+async fn contained(mut driving: Pin<&mut impl Future<Output = io::Result<()>>>) -> io::Result<()> {
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| driving.as_mut().poll(cx)));
         // The panic hook has told what happened.

@@ -152,6 +152,27 @@ fn header<'f>(frame: &'f str, name: &str) -> &'f str {
 }
 
 #[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let server = Server::start();
+    let (ours, _theirs) = tokio::io::duplex(1);
+    let owner = Owner(1);
+    let remote = "127.0.0.1:1".parse().unwrap();
+    let options = Arc::new(StompOptions::default());
+    let session = StompSession::new(Arc::clone(&server.broker), options, Peer { remote }, owner);
+    let stop = Stop {
+        clients: CancellationToken::new(),
+        abort: CancellationToken::new(),
+    };
+    let driver = DriverOptions {
+        write_bytes: 256 << 10,
+        close_timeout: Duration::from_secs(1),
+    };
+    let task = drive(ours, session, stop, server.shared.clone(), driver);
+    let bytes = size_of_val(&task);
+    assert!(bytes <= 2048, "{bytes} bytes");
+}
+
+#[tokio::test]
 async fn the_frame_that_logs_in_by_itself_is_carried_out() {
     let mut server = Server::start();
     server.options.machine.implicit_connect = true;

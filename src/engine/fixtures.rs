@@ -242,9 +242,13 @@ impl TestBroker {
     }
 
     pub(super) fn over(store: Box<dyn Store>) -> Self {
+        Self::with_memory(store, Memory::new(MemoryLimit::Bytes(1 << 30)))
+    }
+
+    pub(super) fn with_memory(store: Box<dyn Store>, memory: Memory) -> Self {
         let (journal, recovered) = Journal::open(store, JournalOptions::default()).unwrap();
         assert!(recovered.losses.is_empty());
-        let memory = Arc::new(Memory::new(MemoryLimit::Bytes(1 << 30)));
+        let memory = Arc::new(memory);
         let root = VhostName::root();
         let opened = Broker::open(
             journal,

@@ -14,12 +14,15 @@ use super::arguments::Arguments;
 use super::consumer::ConsumerSpec;
 use super::delivery::{ConsumerTag, Delivery, Outcome, Token};
 use super::fixtures::{Draft, TestBroker, acknowledging, automatic};
+use super::memory::{Memory, MemoryLimit};
 use super::name::{ExchangeName, QueueName};
 use super::outbox::{Item, Outbox};
 use super::queue::{ConsumerId, LocalQueue, Queue, QueueSpec};
 use super::transaction::Transaction;
 use crate::storage::MemoryStore;
 
+/// Bytes in memory from which on queues are paged: some dozens of these messages.
+const PAGE_FROM: u64 = 8 << 10;
 const PUBLISHERS: u64 = 2;
 const MESSAGES: u64 = 10_000;
 /// Longer than anything here takes on any machine: who waits for so long was forgotten.
@@ -45,8 +48,13 @@ struct Client<'r> {
 }
 
 impl Race {
-    fn new(store: &MemoryStore, runtime: Handle) -> Self {
-        let mill = TestBroker::on(store);
+    fn new(store: &MemoryStore, runtime: Handle, page_from: Option<u64>) -> Self {
+        let memory = Memory::new(MemoryLimit::Bytes(1 << 30));
+        let memory = match page_from {
+            Some(bytes) => memory.paging_from(bytes),
+            None => memory,
+        };
+        let mill = TestBroker::with_memory(Box::new(store.clone()), memory);
         mill.broker.start();
         Self {
             mill,
@@ -240,7 +248,12 @@ impl Client<'_> {
     }
 }
 
-fn race(relays: usize, sinks: Vec<ConsumerSpec>, returns: bool) -> Vec<u64> {
+fn race(
+    relays: usize,
+    sinks: Vec<ConsumerSpec>,
+    returns: bool,
+    page_from: Option<u64>,
+) -> Vec<u64> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_time()
@@ -248,7 +261,7 @@ fn race(relays: usize, sinks: Vec<ConsumerSpec>, returns: bool) -> Vec<u64> {
         .unwrap();
     let entered = runtime.enter();
     let store = MemoryStore::new();
-    let race = Race::new(&store, runtime.handle().clone());
+    let race = Race::new(&store, runtime.handle().clone(), page_from);
     let a = race.mill.queue("a", Arguments::default());
     let b = race.mill.queue("b", Arguments::default());
     std::thread::scope(|scope| {
@@ -292,7 +305,11 @@ fn every_message_arrives_once_whoever_leaves_returns_and_deletes_meanwhile() {
         ..spec
     };
     let sinks = vec![tag(acknowledging(0), 2), tag(automatic(0), 3)];
-    let arrived = race(2, sinks, true);
+    arrives_once(&race(2, sinks.clone(), true, None));
+    arrives_once(&race(2, sinks, true, Some(PAGE_FROM)));
+}
+
+fn arrives_once(arrived: &[u64]) {
     let distinct: HashSet<u64> = arrived.iter().copied().collect();
     assert_eq!(distinct.len(), arrived.len(), "something came twice");
     assert_eq!(arrived.len() as u64, PUBLISHERS * MESSAGES);
@@ -301,15 +318,17 @@ fn every_message_arrives_once_whoever_leaves_returns_and_deletes_meanwhile() {
 #[test]
 fn each_publishers_messages_arrive_in_its_order_through_transactions() {
     for spec in [acknowledging(4), automatic(4)] {
-        let arrived = race(1, vec![spec], false);
-        for publisher in 0..PUBLISHERS {
-            let range = publisher * MESSAGES..(publisher + 1) * MESSAGES;
-            let theirs: Vec<u64> = arrived
-                .iter()
-                .copied()
-                .filter(|id| range.contains(id))
-                .collect();
-            assert_eq!(theirs, range.collect::<Vec<u64>>());
+        for page_from in [None, Some(PAGE_FROM)] {
+            let arrived = race(1, vec![spec.clone()], false, page_from);
+            for publisher in 0..PUBLISHERS {
+                let range = publisher * MESSAGES..(publisher + 1) * MESSAGES;
+                let theirs: Vec<u64> = arrived
+                    .iter()
+                    .copied()
+                    .filter(|id| range.contains(id))
+                    .collect();
+                assert_eq!(theirs, range.collect::<Vec<u64>>());
+            }
         }
     }
 }

@@ -233,7 +233,8 @@ impl Listener {
             debug!(listener = self.purpose.name, %peer, %error, "connection gone before it was served");
             return;
         }
-        let serving = handler.serve(stream, peer);
+        // Boxed, or the task would hold it twice: where it was moved from, and where it is awaited.
+        let serving = Box::pin(handler.serve(stream, peer));
         tasks.spawn(async move {
             let _slot = slot;
             serving.await;

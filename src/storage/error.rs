@@ -209,20 +209,17 @@ impl fmt::Display for StorageError {
                 path.display()
             ),
             Self::Incomplete { path, losses } => {
-                write!(f, "the store in {} has lost something", path.display())?;
-                for (separator, loss) in [": "]
-                    .into_iter()
-                    .chain(std::iter::repeat("; "))
-                    .zip(losses.iter().take(LOSSES_NAMED))
-                {
-                    write!(f, "{separator}{loss}")?;
-                }
-                if let Some(more) = losses.len().checked_sub(LOSSES_NAMED + 1) {
-                    write!(f, "; and {} more", more + 1)?;
-                }
+                let named = losses.iter().take(LOSSES_NAMED).map(ToString::to_string);
+                let named: Vec<String> = named.collect();
+                let more = match losses.len().saturating_sub(LOSSES_NAMED) {
+                    0 => String::new(),
+                    more => format!("; and {more} more"),
+                };
                 write!(
                     f,
-                    ". Nothing was exported; --accept-data-loss exports what is left"
+                    "the store in {} has lost something: {}{more}. The export was given up; --accept-data-loss exports what is left",
+                    path.display(),
+                    named.join("; ")
                 )
             }
             Self::Stream { doing, reason } => write!(f, "cannot {doing} the export: {reason}"),

@@ -3,14 +3,19 @@
 //! Everything here is done in bounded pieces, one after each commit, because the next commit waits for it;
 //! a writer with nothing else to do goes on until nothing is left.
 
+use std::time::{Duration, Instant};
+
 use super::writer::Writer;
 use super::{LogIndex, StorageError, rewrite};
 
-/// How many keys are removed at a time, beside two for each block that the last commit wrote: so removing
-/// outruns writing, and a purge of a deep backlog stalls nobody.
-const REMOVES: usize = 256;
-/// How many keys an orderly close removes at most before it leaves the rest to the next start.
-const REMOVES_AT_CLOSE: usize = 64 * REMOVES;
+/// How many keys are removed in one go, beside two for each block that the last commit wrote: so removing
+/// outruns writing.
+const REMOVES: usize = 32;
+/// How long removing may go on before the next commit has its turn: a purge of a deep backlog stalls nobody.
+/// The store may have to read what it forgets, so the time counts and not the number.
+const SWEEP_TIME: Duration = Duration::from_millis(2);
+/// How long an orderly close removes before it leaves the rest to the next start.
+const SWEEP_TIME_AT_CLOSE: Duration = Duration::from_secs(2);
 
 /// How far housekeeping has come.
 #[derive(Debug)]
@@ -54,12 +59,30 @@ impl Writer {
         {
             marker.write(self.state.identity, self.state.last)?;
         }
-        let removes = REMOVES + 2 * std::mem::take(&mut self.housekeeping.blocks_written);
-        let store = self.store.as_mut();
-        if self.state.checkpointer.sweep(store, removes)? {
+        if self.sweep(SWEEP_TIME)? {
             return Ok(true);
         }
         self.rewrite_sparse()
+    }
+
+    /// Removes what nothing needs any more until nothing is left or `time` is over; whether there was
+    /// anything.
+    fn sweep(&mut self, time: Duration) -> Result<bool, StorageError> {
+        let mut removes = REMOVES + 2 * std::mem::take(&mut self.housekeeping.blocks_written);
+        let from = Instant::now();
+        let mut swept = false;
+        while self
+            .state
+            .checkpointer
+            .sweep(self.store.as_mut(), removes)?
+        {
+            swept = true;
+            if from.elapsed() >= time {
+                break;
+            }
+            removes = REMOVES;
+        }
+        Ok(swept)
     }
 
     fn is_checkpoint_due(&self) -> bool {
@@ -126,15 +149,7 @@ impl Writer {
     /// The last words of an orderly close.
     pub(super) fn finish(&mut self) -> Result<(), StorageError> {
         self.checkpoint(true)?;
-        for _ in 0..REMOVES_AT_CLOSE / REMOVES {
-            if !self
-                .state
-                .checkpointer
-                .sweep(self.store.as_mut(), REMOVES)?
-            {
-                break;
-            }
-        }
+        self.sweep(SWEEP_TIME_AT_CLOSE)?;
         self.store.sync()
     }
 }

@@ -45,6 +45,10 @@ const SEGMENT_BYTES: usize = 16 << 20;
 /// Rule 3.
 const BATCH_PUTS_MAX: usize = 256;
 const BATCH_REMOVES_MAX: usize = 256;
+/// One more access for so many octets read, and for so many written: a page with eight values of 64 KiB then
+/// has the 64 accesses after which sled looks at its cache, and more.
+const READ_TOUCH_OCTETS: usize = 4 << 10;
+const WRITE_TOUCH_OCTETS: usize = 16 << 10;
 /// How long a database that this process has just closed may keep its file: sled's threads let go of it a
 /// moment later.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
@@ -158,9 +162,13 @@ impl Store for SledStore {
         let database = self.database.read();
         let database = database.as_ref().ok_or(StorageError::Closed)?;
         let mut changes = changes.into_iter().peekable();
+        let mut large = Vec::new();
         while changes.peek().is_some() {
-            let (batch, ..) = next_batch(&mut changes, &mut self.written);
+            let (batch, ..) = next_batch(&mut changes, &mut self.written, &mut large);
             database.apply_batch(batch).map_err(engine("writing"))?;
+            for (key, touches) in large.drain(..) {
+                touch(database, &key, touches)?;
+            }
         }
         self.check_threads()
     }
@@ -235,10 +243,12 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StorageError> {
 }
 
 /// Takes as many changes as one `apply_batch` may have (rule 3), in order, and adds their bytes to
-/// `written`. Returns how many puts and removes they are.
+/// `written`, the keys of large values and how often to touch them to `large`. Returns how many puts and
+/// removes they are.
 fn next_batch(
     changes: &mut impl Iterator<Item = Change>,
     written: &mut u64,
+    large: &mut Vec<(Vec<u8>, usize)>,
 ) -> (sled::Batch, usize, usize) {
     let mut batch = sled::Batch::default();
     let (mut puts, mut removes) = (0, 0);
@@ -250,6 +260,10 @@ fn next_batch(
             Change::Put(key, value) => {
                 debug_assert!(value.len() <= VALUE_SIZE_MAX, "rule 2");
                 *written += (key.len() + value.len()) as u64;
+                let touches = value.len() / WRITE_TOUCH_OCTETS;
+                if touches > 0 {
+                    large.push((key.clone(), touches));
+                }
                 batch.insert(key, value);
                 puts += 1;
             }
@@ -262,6 +276,14 @@ fn next_batch(
     (batch, puts, removes)
 }
 
+/// Accesses a key again, so that sled looks at the size of its cache the sooner.
+fn touch(database: &sled::Db, key: &[u8], times: usize) -> Result<(), StorageError> {
+    for _ in 0..times {
+        database.contains_key(key).map_err(engine("reading"))?;
+    }
+    Ok(())
+}
+
 struct SledReader(Database);
 
 impl StoreRead for SledReader {
@@ -269,6 +291,8 @@ impl StoreRead for SledReader {
         let database = self.0.read();
         let database = database.as_ref().ok_or(StorageError::Closed)?;
         let value = database.get(key).map_err(engine("reading"))?;
+        let len = value.as_ref().map_or(0, |value| value.len());
+        touch(database, key, len / READ_TOUCH_OCTETS)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -455,7 +479,7 @@ mod tests {
         let mut changes = all.into_iter().peekable();
         let mut taken = 0;
         while changes.peek().is_some() {
-            let (_, puts, removes) = next_batch(&mut changes, &mut 0);
+            let (_, puts, removes) = next_batch(&mut changes, &mut 0, &mut Vec::new());
             assert!(puts <= 256 && removes <= 256 && puts + removes > 0);
             taken += puts + removes;
         }

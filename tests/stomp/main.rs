@@ -6,6 +6,7 @@
 #[path = "../support"]
 mod support {
     pub(crate) mod broker;
+    pub(crate) mod lives;
     pub(crate) mod peer;
     pub(crate) mod process;
     pub(crate) mod program;
@@ -20,6 +21,7 @@ mod faults;
 mod hostile;
 mod login;
 mod messages;
+mod paging;
 mod queues;
 mod receipts;
 mod replies;

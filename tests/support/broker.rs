@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) access: AccessConfig,
     pub(crate) vhosts: Vec<VhostName>,
     pub(crate) memory: MemoryLimit,
+    /// Bytes in memory from which on queues are paged; none are if it is not given.
+    pub(crate) page_from: Option<u64>,
 }
 
 /// A hash that costs next to nothing to check, unlike those the broker makes: tests log in all the time.
@@ -66,6 +68,7 @@ impl Default for Setup {
             access: guest(),
             vhosts: vec![VhostName::from_static("/")],
             memory: MemoryLimit::default(),
+            page_from: None,
         }
     }
 }
@@ -138,7 +141,11 @@ impl Setup {
             Journal::open(self.store, self.journal).expect("the store opens");
         assert!(recovered.losses.is_empty(), "{:?}", recovered.losses);
         let access = Access::new(self.access).expect("the access is right");
-        let memory = Arc::new(Memory::new(self.memory));
+        let memory = Memory::new(self.memory);
+        let memory = Arc::new(match self.page_from {
+            Some(bytes) => memory.paging_from(bytes),
+            None => memory,
+        });
         let opened = Broker::open(
             journal,
             recovered,
@@ -302,6 +309,11 @@ impl TestBroker {
             .iter()
             .map(|queue| queue.name().to_string())
             .collect()
+    }
+
+    /// Bytes that messages are charged with.
+    pub(crate) fn charged(&self) -> u64 {
+        self.engine().core().memory.used()
     }
 
     /// The engine behind the sockets.

@@ -16,6 +16,15 @@ use super::program::millpond;
 
 /// How long a log line may take before the test fails: a guard against a test that hangs, not a measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same while it starts, which may be over a large store.
+const START_PATIENCE: Duration = Duration::from_secs(600);
+
+/// A program that ended before it was ready.
+pub(crate) struct Ended {
+    /// None if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) lines: Vec<Value>,
+}
 
 /// A running program. Dropping it kills it.
 pub(crate) struct Process {
@@ -27,7 +36,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a broker over this data directory on a free port and waits until it is ready.
     pub(crate) async fn start(data: &Path, settings: &[&str]) -> Self {
-        Self::start_by(millpond(), data, settings).await
+        let started = Self::start_or_end(data, settings).await;
+        Self::must_be_ready(started)
     }
 
     /// Starts it through a shell that runs `before` first, such as `ulimit`.
@@ -35,10 +45,30 @@ impl Process {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]);
         command.arg(millpond().get_program());
-        Self::start_by(command, data, settings).await
+        let started = Self::start_by(command, data, settings).await;
+        Self::must_be_ready(started)
     }
 
-    async fn start_by(mut command: Command, data: &Path, settings: &[&str]) -> Self {
+    fn must_be_ready(started: Result<(Self, Vec<Value>), Ended>) -> Self {
+        match started {
+            Ok((process, _)) => process,
+            Err(Ended { code, lines }) => panic!("it ended with {code:?}: {lines:#?}"),
+        }
+    }
+
+    /// Starts it, and returns what it said until it was ready; or how it ended, if it would not serve.
+    pub(crate) async fn start_or_end(
+        data: &Path,
+        settings: &[&str],
+    ) -> Result<(Self, Vec<Value>), Ended> {
+        Self::start_by(millpond(), data, settings).await
+    }
+
+    async fn start_by(
+        mut command: Command,
+        data: &Path,
+        settings: &[&str],
+    ) -> Result<(Self, Vec<Value>), Ended> {
         command.args(["serve", "--log-format", "json", "--stomp", "127.0.0.1:0"]);
         command.args(["--http", "off", "--amqp", "off", "--web-stomp", "off"]);
         command.args(["--set", "disk.free_limit=0", "--set", "disk.reserve=0"]);
@@ -60,23 +90,35 @@ impl Process {
         });
         let stomp = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut process = Self { child, log, stomp };
-        let lines = process.log_until("ready").await;
-        let listening = lines
-            .iter()
-            .find(|line| line["message"] == "listening" && line["listener"] == "stomp");
-        let address = listening
-            .and_then(|line| line["address"].as_str())
-            .expect("a line with the address");
-        process.stomp = address.parse().expect("an address");
-        process
+        let mut lines = Vec::new();
+        loop {
+            let Some(line) = process.line(START_PATIENCE).await else {
+                let code = process.child.wait().expect("a child").code();
+                return Err(Ended { code, lines });
+            };
+            if line["message"] == "listening" && line["listener"] == "stomp" {
+                let address = line["address"].as_str().expect("a line with the address");
+                process.stomp = address.parse().expect("an address");
+            }
+            let ready = line["message"] == "ready";
+            lines.push(line);
+            if ready {
+                return Ok((process, lines));
+            }
+        }
+    }
+
+    /// The next log line; none when the program has closed its log.
+    async fn line(&mut self, patience: Duration) -> Option<Value> {
+        let line = tokio::time::timeout(patience, self.log.recv()).await;
+        line.expect("the program says or does something")
     }
 
     /// The log lines up to and including the next one with this message.
     pub(crate) async fn log_until(&mut self, message: &str) -> Vec<Value> {
         let mut lines = Vec::new();
         loop {
-            let line = tokio::time::timeout(PATIENCE, self.log.recv()).await;
-            let Ok(Some(line)) = line else {
+            let Some(line) = self.line(PATIENCE).await else {
                 panic!("no {message:?} in {lines:#?}");
             };
             let found = line["message"] == message;
@@ -89,18 +131,30 @@ impl Process {
 
     /// A connection that has said nothing yet.
     pub(crate) async fn connect(&self) -> Peer {
-        let stream = TcpStream::connect(self.stomp)
-            .await
-            .expect("the broker listens");
+        self.try_connect().await.expect("the broker listens")
+    }
+
+    async fn try_connect(&self) -> Option<Peer> {
+        let stream = TcpStream::connect(self.stomp()).await.ok()?;
         stream.set_nodelay(true).expect("a connection just made");
-        Peer::new(stream)
+        Some(Peer::new(stream))
     }
 
     /// A client of STOMP 1.2.
     pub(crate) async fn client(&self) -> Peer {
-        let mut peer = self.connect().await;
+        self.try_client().await.expect("the broker listens")
+    }
+
+    /// A client of STOMP 1.2, unless the program has gone.
+    pub(crate) async fn try_client(&self) -> Option<Peer> {
+        let mut peer = self.try_connect().await?;
         peer.connect("accept-version:1.2").await;
-        peer
+        Some(peer)
+    }
+
+    /// Where it serves STOMP.
+    pub(crate) fn stomp(&self) -> SocketAddr {
+        self.stomp
     }
 
     /// The process's number.
@@ -114,13 +168,18 @@ impl Process {
     }
 
     /// Waits for the process to end; its exit code, or none if a signal ended it.
-    pub(crate) async fn ended(mut self) -> Option<i32> {
-        while tokio::time::timeout(PATIENCE, self.log.recv())
-            .await
-            .expect("it ends")
-            .is_some()
-        {}
-        self.child.wait().expect("a child").code()
+    pub(crate) async fn ended(self) -> Option<i32> {
+        self.end().await.code
+    }
+
+    /// The same, with what it still said.
+    pub(crate) async fn end(mut self) -> Ended {
+        let mut lines = Vec::new();
+        while let Some(line) = self.line(PATIENCE).await {
+            lines.push(line);
+        }
+        let code = self.child.wait().expect("a child").code();
+        Ended { code, lines }
     }
 
     /// Kills the process as `kill -9` does, and waits until it is gone.

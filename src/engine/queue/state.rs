@@ -390,6 +390,10 @@ impl State {
     /// disk only leaves the queue now, and goes on when it has been read.
     fn bury(&mut self, entry: Entry, reason: DeathReason, fx: &mut impl Effects) {
         match &entry.body {
+            // Dead letters of one reason arrive in the order in which they were in the queue.
+            Some(_) if reason == DeathReason::MaxLength && self.paging.has_doomed() => {
+                self.paging.doom(entry, reason);
+            }
             Some(message) => {
                 Self::forget(&entry, fx);
                 fx.dead(Arc::clone(message), reason);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Consumer, Effects, Place, State, Weight};
 use crate::engine::message::{DeathReason, Message};
-use crate::engine::queue::entry::Entry;
+use crate::engine::queue::entry::{Entry, size_of};
 use crate::engine::queue::paged::Run;
 use crate::engine::queue::ready::{self, Ahead, Want};
 use crate::storage::Seq;
@@ -33,7 +33,7 @@ pub(super) struct Paging {
     damaged: bool,
     /// Whether the last look found expired messages.
     pub(super) expiring: bool,
-    /// Dead letters that left the queue and have to be read first.
+    /// Dead letters that left the queue and have to be read first, and those that must not overtake them.
     doomed: BTreeMap<Seq, (Entry, DeathReason)>,
     weight: Weight,
     /// What could not be let go of the last time, in bytes.
@@ -45,10 +45,41 @@ impl Paging {
         self.damaged
     }
 
-    /// Notes a dead letter without its message.
+    /// Whether dead letters wait to be read.
+    pub(super) fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Notes a dead letter that has to be read, or that is behind one.
     pub(super) fn doom(&mut self, entry: Entry, reason: DeathReason) {
         self.weight.add(&entry);
         self.doomed.insert(entry.seq, (entry, reason));
+    }
+
+    /// Gives a dead letter its message. False if none misses it.
+    fn fill(&mut self, place: Place, seq: Seq, message: &Arc<Message>) -> bool {
+        let Some((entry, _)) = self.doomed.get_mut(&seq) else {
+            return false;
+        };
+        if entry.place != place || !entry.is_bare() {
+            return false;
+        }
+        self.weight.sub(entry);
+        entry.body = Some(Arc::clone(message));
+        entry.size = size_of(message);
+        self.weight.add(entry);
+        true
+    }
+
+    /// Takes the first dead letter, if it is there to go.
+    fn pop_dead(&mut self) -> Option<(Entry, DeathReason)> {
+        let first = self.doomed.first_entry()?;
+        if first.get().0.is_bare() {
+            return None;
+        }
+        let (entry, reason) = first.remove();
+        self.weight.sub(&entry);
+        Some((entry, reason))
     }
 
     pub(super) fn clear(&mut self) {
@@ -232,15 +263,14 @@ impl State {
             return Ok(());
         }
         for (seq, message) in &read.messages {
-            let doomed = self.paging.doomed.get(seq);
-            if doomed.is_some_and(|(entry, _)| entry.place == read.place) {
-                if let Some((mut entry, reason)) = self.paging.doomed.remove(seq) {
-                    self.paging.weight.sub(&entry);
-                    entry.body = Some(Arc::clone(message));
-                    self.bury(entry, reason, fx);
-                }
-            } else {
+            if !self.paging.fill(read.place, *seq, message) {
                 self.ready.fill(read.place, *seq, message);
+            }
+        }
+        while let Some((entry, reason)) = self.paging.pop_dead() {
+            if let Some(message) = &entry.body {
+                Self::forget(&entry, fx);
+                fx.dead(Arc::clone(message), reason);
             }
         }
         let Some(missing) = self.missing(read) else {
@@ -264,7 +294,7 @@ impl State {
         }
         let doomed = self.paging.doomed.range(read.first..=read.upto);
         let doomed = doomed
-            .filter(|(_, (entry, _))| entry.place == read.place)
+            .filter(|(_, (entry, _))| entry.is_bare() && entry.place == read.place)
             .map(|(seq, _)| *seq)
             .next();
         let ready = self.ready.missing(read.place, read.first, read.upto);
@@ -279,9 +309,14 @@ impl State {
         self.paging.fetching
     }
 
-    /// The dead letters that are being read.
-    pub(in crate::engine::queue) fn doomed(&self) -> Vec<Seq> {
-        self.paging.doomed.keys().copied().collect()
+    /// The ids of dead letters that wait; `id_of` knows those on disk.
+    pub(in crate::engine::queue) fn doomed(&self, id_of: impl Fn(Seq) -> u64) -> Vec<u64> {
+        let entries = self.paging.doomed.values().map(|(entry, _)| entry);
+        let ids = entries.map(|entry| match &entry.body {
+            Some(message) => message.meta().id.0,
+            None => id_of(entry.seq),
+        });
+        ids.collect()
     }
 
     /// Counts everything again.

@@ -32,14 +32,11 @@ impl Bench {
     /// What a full queue dropped without having it in memory: it dies when it has been read.
     pub(super) fn follow_dropped(&mut self) {
         let mut last = None;
-        for seq in self.state.doomed() {
+        for id in self.state.doomed(|seq| {
             let on_disk = [false, true].map(|spill| self.fx.disk.get(&(spill, seq)));
-            let message = on_disk
-                .into_iter()
-                .flatten()
-                .next()
-                .expect("it is settled when it dies");
-            let id = message.meta().id.0;
+            let message = on_disk.into_iter().flatten().next();
+            message.expect("it is settled when it dies").meta().id.0
+        }) {
             let known = self.model.get_mut(&id).expect("nothing is invented");
             if known.place == Place::Ready {
                 assert_eq!(self.arguments.overflow, Overflow::DropHead);
