@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 WAITING = 200_000
-IDLE = 1_000
+IDLE = 5_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ DURABLE = "-p -s 1024 -c 1000 --ack client --ack-every 100 --prefetch 2000"
 # The idle connections come first, on a broker that has done nothing yet; the restart ends the turn (see measure.py).
 SCENARIOS = (
     Scenario("idle", f"--idle-connections {IDLE}", (
-        Figure("idle_memory", "Idle connection, memory", ("resident_per_connection",), "KiB", False, 1 / 1024),
+        Figure("idle_memory", f"One of {IDLE:,} idle connections, memory", ("resident_per_connection",), "KiB", False, 1 / 1024),
     )),
     Scenario("transient_16", FAST, (
         rate("transient_16_rate", "16 B, transient, ack:auto"),
