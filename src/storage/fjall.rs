@@ -189,6 +189,13 @@ impl FjallStore {
         Ok(())
     }
 
+    /// Makes everything written survive a power cut (rule 1).
+    fn persist(&self) -> Result<(), StorageError> {
+        let persisted = self.database.persist(PersistMode::SyncData);
+        persisted.map_err(engine("syncing its journal"))?;
+        self.check_threads()
+    }
+
     /// A thread of fjall that failed or panicked has poisoned the database, and every operation says so.
     fn check_threads(&self) -> Result<(), StorageError> {
         let persisted = self.database.persist(PersistMode::Buffer);
@@ -234,9 +241,7 @@ impl Store for FjallStore {
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        let persisted = self.database.persist(PersistMode::SyncData);
-        persisted.map_err(engine("syncing its journal"))?;
-        self.check_threads()?;
+        self.persist()?;
         self.syncs += 1;
         self.space.synced(&self.database, &self.keyspaces)
     }
@@ -255,8 +260,18 @@ impl Store for FjallStore {
         }
     }
 
+    fn wants_maintenance(&self) -> bool {
+        self.space.wants_quiet()
+    }
+
     fn maintain(&mut self) -> Result<(), StorageError> {
-        self.space.give_back(&self.database, &self.keyspaces)
+        // Once for the removals, once for the floor that follows from them, and its files are dropped.
+        self.persist()?;
+        self.space.raise(&self.database, &self.keyspaces)?;
+        self.space.wait()?;
+        self.persist()?;
+        self.space.synced(&self.database, &self.keyspaces)?;
+        self.space.wait()
     }
 }
 

@@ -129,10 +129,15 @@ fn a_backlog_that_is_drained_from_fjall_gives_its_space_back() {
     for start in (1..=24_000).step_by(500) {
         commit(&journal, |unit| unit.settle(q(1), s(start), s(start + 499)));
     }
-    journal.close().unwrap();
-    // One journal, and what was written last.
-    let left = occupied(directory.path()) >> 20;
-    assert!(full > 180 && left <= 100, "{left} MiB of {full} are left");
+    // It comes back a little at a time, between commits; what is left is one journal, and what was written last.
+    let mut left = (0..5000_u32).map(|tick| {
+        commit(&journal, |unit| {
+            unit.define(b"tick".to_vec(), tick.to_be_bytes().to_vec())
+        });
+        occupied(directory.path()) >> 20
+    });
+    assert!(full > 180, "{full} MiB");
+    assert!(left.any(|left| left <= 100), "most of {full} MiB are left");
 }
 
 test_each_engine!(a_store_on_disk_stays_flat_too);

@@ -6,8 +6,8 @@
 //! it, and files that lie below it altogether are dropped.
 //!
 //! Dropping a file may bring back what a tombstone in it hid in a file that stays. Everything below the floor is
-//! removed, so the floor hides it; it is written down before anything is dropped, and it follows the removals of
-//! which it was found only when those are synced. It never goes beyond a block that is there, because a later
+//! removed, so the floor hides it; it is written down before anything is dropped, and looked for only when the
+//! removals are synced that it comes from. It never goes beyond a block that is there, because a later
 //! commit has a higher number than that one, but not than one that was removed.
 
 use std::ops::Bound;
@@ -45,8 +45,10 @@ pub(super) struct Space {
     floor: Floor,
     /// Blocks removed since a floor was last looked for.
     removed: u64,
-    /// A floor that was written, but not synced.
-    unsynced: Option<Vec<u8>>,
+    /// The last process may have removed what it did not get round to giving back.
+    is_inherited: bool,
+    /// A floor that was written, and below which files are dropped once it is synced.
+    written: Option<Vec<u8>>,
     /// What is being dropped.
     dropping: Option<JoinHandle<Result<(), StorageError>>>,
 }
@@ -61,7 +63,8 @@ impl Space {
         Ok(Self {
             floor,
             removed: 0,
-            unsynced: None,
+            is_inherited: true,
+            written: None,
             dropping: None,
         })
     }
@@ -78,7 +81,7 @@ impl Space {
     /// Notes that a key is put. The log only grows above its floor; should it not, the floor gives way.
     pub(super) fn put(&mut self, key: &[u8], batch: &mut OwnedWriteBatch, keyspaces: &Keyspaces) {
         if is_log(key) && key < self.floor.get().as_slice() {
-            self.unsynced = None;
+            self.written = None;
             self.floor.set(key.to_vec());
             batch.insert(&keyspaces.state, FLOOR_KEY, key);
         }
@@ -97,35 +100,40 @@ impl Space {
             self.wait()?;
         }
         if self.dropping.is_none()
-            && let Some(floor) = self.unsynced.take()
+            && let Some(floor) = self.written.take()
         {
             self.dropping = Some(drop_below(floor, keyspaces.clone())?);
         }
-        if self.removed >= REMOVALS {
+        if self.is_worth_a_look() {
             self.raise(database, keyspaces)?;
         }
         Ok(())
     }
 
-    /// Looks for a new floor if anything was removed, however little, and waits for what is being dropped. What it finds is
-    /// dropped after the next sync.
+    /// Whether so much was removed that there may be something to give back.
+    pub(super) fn is_worth_a_look(&self) -> bool {
+        self.removed >= REMOVALS
+    }
+
+    /// Whether a quiet moment is of use: also for what was begun, or left behind.
+    pub(super) fn wants_quiet(&self) -> bool {
+        self.is_worth_a_look()
+            || self.is_inherited
+            || self.written.is_some()
+            || self.dropping.is_some()
+    }
+
+    /// Raises the floor to the first block there is, if that is above it. All removals so far must be synced.
     ///
     /// # Errors
     /// Those of the database.
-    pub(super) fn give_back(
+    pub(super) fn raise(
         &mut self,
         database: &Database,
         keyspaces: &Keyspaces,
     ) -> Result<(), StorageError> {
-        self.wait()?;
-        self.raise(database, keyspaces)
-    }
-
-    /// Raises the floor to the first block there is, if that is above it.
-    fn raise(&mut self, database: &Database, keyspaces: &Keyspaces) -> Result<(), StorageError> {
-        if std::mem::take(&mut self.removed) == 0 {
-            return Ok(());
-        }
+        self.removed = 0;
+        let was_inherited = std::mem::take(&mut self.is_inherited);
         let floor = self.floor.get();
         let from = floor.as_slice().max(&[block::KEY_SPACE]);
         let range = (Bound::Included(from), Bound::Unbounded);
@@ -138,13 +146,18 @@ impl Space {
             batch.insert(&keyspaces.state, FLOOR_KEY, first.as_slice());
             batch.commit().map_err(engine("writing"))?;
             self.floor.set(first.clone());
-            self.unsynced = Some(first);
+            self.written = Some(first);
+        } else if was_inherited && !floor.is_empty() {
+            self.written = Some(floor);
         }
         Ok(())
     }
 
     /// Waits for what is being dropped.
-    fn wait(&mut self) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) fn wait(&mut self) -> Result<(), StorageError> {
         match self.dropping.take().map(JoinHandle::join) {
             Some(Ok(dropped)) => dropped,
             // Its panics are caught inside; there is none left to carry.
@@ -243,7 +256,7 @@ mod tests {
             "the floor itself is not synced yet"
         );
         store.sync().unwrap();
-        store.maintain().unwrap();
+        store.space.wait().unwrap();
         drop(store);
         let left = tables(directory.path());
         assert!(left < full / 4, "{left} of {full} bytes are left");
@@ -251,6 +264,29 @@ mod tests {
         assert_eq!(store.space.floor().get(), key(990));
         assert_eq!(store.reader().get(&key(989)).unwrap(), None);
         assert!(store.reader().get(&key(990)).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_process_did_not_get_round_to_giving_back_comes_back_in_a_quiet_moment_of_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FjallOptions {
+            memtable_bytes: 1 << 20,
+            ..FjallOptions::default()
+        };
+        let mut store = FjallStore::open(directory.path(), &options).unwrap();
+        let put = |number| Change::Put(key(number), vec![7; 20_000]);
+        (0..1000).for_each(|number| store.write(vec![put(number)]).unwrap());
+        let removed = (0..990).map(|number| Change::Remove(key(number)));
+        store.write(removed.collect()).unwrap();
+        let full = tables(directory.path());
+        drop(store);
+        let mut store = FjallStore::open(directory.path(), &options).unwrap();
+        assert!(store.wants_maintenance());
+        store.maintain().unwrap();
+        assert!(!store.wants_maintenance());
+        drop(store);
+        let left = tables(directory.path());
+        assert!(left < full / 4, "{left} of {full} bytes are left");
     }
 
     #[test]
