@@ -43,8 +43,9 @@ const WINDOW_MIN: u64 = 16 << 10;
 
 /// Bytes in use, and whether there are too many.
 ///
-/// From [`Memory::paging_from`] on, messages that wait are kept on disk alone: each queue has a window of messages in
-/// memory, which shrinks from 4 MiB to 16 KiB while the use doubles.
+/// From [`Memory::paging_from`] on, messages that wait and are on disk anyway are kept there alone: each queue has a window
+/// of messages in memory, which shrinks from 4 MiB to 16 KiB while the use doubles. From half of the limit on, transient
+/// messages are written to disk too.
 ///
 /// Pressure begins at the limit and ends at 90 % of it, so that publishers do not stop and start with every message.
 /// Above the limit there is a reserve of a sixteenth for what makes room: dead-lettering, requeues and connections that
@@ -58,6 +59,8 @@ pub struct Memory {
     relief: i64,
     reserve_end: i64,
     page_from: i64,
+    /// From here on even messages that are in memory alone are written to disk.
+    spill_from: i64,
     /// What `pressure_changes` holds, for a look without a lock.
     pressure: AtomicBool,
     pressure_changes: watch::Sender<bool>,
@@ -73,6 +76,7 @@ impl Memory {
             relief: limit - limit / 10,
             reserve_end: limit.saturating_add(limit / 16),
             page_from: i64::MAX,
+            spill_from: i64::MAX,
             pressure: AtomicBool::new(false),
             pressure_changes: watch::Sender::new(false),
         }
@@ -83,6 +87,7 @@ impl Memory {
     #[must_use]
     pub fn paging_from(mut self, bytes: u64) -> Self {
         self.page_from = signed(bytes).min(self.limit / 4).max(1);
+        self.spill_from = (self.limit / 2).max(self.page_from);
         self
     }
 
@@ -98,6 +103,12 @@ impl Memory {
         // Both factors are below 2^63, their product may not be.
         let shrunk = u128::from(WINDOW_MAX - WINDOW_MIN) * u128::from(over) / u128::from(from);
         WINDOW_MAX - u64::try_from(shrunk).unwrap_or(0)
+    }
+
+    /// Whether memory is so short that messages which are nowhere else are written to disk too. That costs writes,
+    /// so a burst of transient messages stays in memory up to half of the limit.
+    pub(super) fn presses_to_spill(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.spill_from
     }
 
     /// Whether queues that nobody uses should be paged too.

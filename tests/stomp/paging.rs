@@ -13,6 +13,10 @@ use crate::support::process::Process;
 
 /// Bytes in memory from which on the queues here are paged.
 const PAGE_FROM: u64 = 256 << 10;
+/// A limit of which the messages here take more than half, so that transient ones go to disk too.
+const SHORT: u64 = 4 << 20;
+/// What is left of them in memory then, about.
+const SHORT_LEFT: u64 = SHORT / 2 + 2 * PAGE_FROM;
 const MESSAGES: usize = 4_000;
 const BODY_BYTES: usize = 1_000;
 /// Longer than paging takes on any machine.
@@ -88,11 +92,15 @@ const SUBSCRIBE: &str =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_goes_to_disk_and_comes_out_complete_and_in_order() {
-    for persistent in ["persistent:true\n", "persistent:false\n"] {
-        let broker = setup().start().await;
+    for (persistent, limit, left) in [
+        ("persistent:true\n", 64 << 20, 3 * PAGE_FROM),
+        ("persistent:false\n", SHORT, SHORT_LEFT),
+    ] {
+        let memory = MemoryLimit::Bytes(limit);
+        let broker = Setup { memory, ..setup() }.start().await;
         let mut sender = broker.client().await;
         fill(&mut sender, "/queue/deep", persistent, 0..MESSAGES).await;
-        paged(&broker, 3 * PAGE_FROM).await;
+        paged(&broker, left).await;
         let mut reader = broker.client().await;
         reader.tell(SUBSCRIBE).await;
         assert_order(&drain(&mut reader, MESSAGES).await, 0..MESSAGES);
@@ -191,7 +199,7 @@ async fn what_expires_on_disk_is_dead_lettered() {
 async fn a_deep_transient_queue_that_goes_leaves_nothing_behind() {
     let store = MemoryStore::new();
     let broker = Setup {
-        memory: MemoryLimit::Bytes(64 << 20),
+        memory: MemoryLimit::Bytes(SHORT),
         page_from: Some(PAGE_FROM),
         ..Setup::over(store.clone())
     };
@@ -207,7 +215,7 @@ async fn a_deep_transient_queue_that_goes_leaves_nothing_behind() {
         1..MESSAGES,
     )
     .await;
-    paged(&broker, 3 * PAGE_FROM).await;
+    paged(&broker, SHORT_LEFT).await;
     sender.leave().await;
     let gone = async {
         while broker.depth("deep").is_some() {

@@ -93,6 +93,14 @@ impl Entry {
         }
     }
 
+    /// The same if the message is in memory alone.
+    pub(super) fn alone_bytes(&self) -> u64 {
+        match self.place {
+            Place::Memory | Place::Pinned => self.body_bytes(),
+            Place::Log | Place::Spill => 0,
+        }
+    }
+
     /// Whether its message can be let go: everything up to `upto` is written down.
     pub(super) fn can_let_go(&self, upto: Seq) -> bool {
         self.place.is_on_disk() && self.seq <= upto
@@ -109,6 +117,8 @@ pub(super) fn size_of(message: &Message) -> u32 {
 pub(super) struct Weight {
     /// Bytes of their messages, as far as these are in memory.
     pub(super) bodies: u64,
+    /// Of these, bytes of messages that are nowhere else.
+    pub(super) alone: u64,
     /// Bytes of their places.
     pub(super) places: u64,
 }
@@ -116,11 +126,13 @@ pub(super) struct Weight {
 impl Weight {
     pub(super) fn add(&mut self, entry: &Entry) {
         self.bodies += entry.body_bytes();
+        self.alone += entry.alone_bytes();
         self.places += PLACE_BYTES as u64;
     }
 
     pub(super) fn sub(&mut self, entry: &Entry) {
         self.bodies -= entry.body_bytes();
+        self.alone -= entry.alone_bytes();
         self.places -= PLACE_BYTES as u64;
     }
 

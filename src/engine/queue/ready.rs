@@ -174,7 +174,7 @@ impl Ready {
     pub(super) fn beyond(&mut self, window: u64, mut spill: impl FnMut(&mut Entry) -> bool) {
         let mut keep = window;
         for level in self.levels.iter_mut().rev() {
-            if !level.beyond(&mut keep, &mut spill) {
+            if !level.beyond(&mut keep, &mut spill, &mut self.totals) {
                 return;
             }
         }

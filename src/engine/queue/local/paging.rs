@@ -71,7 +71,7 @@ impl LocalQueue {
         let Some(window) = core.memory.paging_window() else {
             return;
         };
-        if state.exceeds_window(window) {
+        if state.exceeds_window(window, core.memory.presses_to_spill()) {
             self.ask(core);
         }
         if core.memory.is_pressing() {
@@ -87,7 +87,8 @@ impl LocalQueue {
 
     /// Asks for the queue to be paged although nobody enters it, if it holds much more than `window` bytes.
     pub(in crate::engine) fn sweep(&self, core: &Core, window: u64) {
-        if self.state.lock().exceeds_window(window) {
+        let presses = core.memory.presses_to_spill();
+        if self.state.lock().exceeds_window(window, presses) {
             self.ask(core);
         }
     }
@@ -96,7 +97,8 @@ impl LocalQueue {
     /// which [`LocalQueue::let_go`] may go once all that was written until now is on disk.
     pub(in crate::engine) fn spill(&self, turn: &mut Turn<'_>, window: u64) -> Seq {
         turn.open_unit();
-        self.enter(turn, |state, _, fx| state.spill(window, fx))
+        let presses = turn.core().memory.presses_to_spill();
+        self.enter(turn, |state, _, fx| state.spill(window, presses, fx))
     }
 
     /// The second step: lets go of messages beyond the window. False when there are no more.

@@ -178,13 +178,20 @@ impl Level {
         &mut self,
         keep: &mut u64,
         spill: &mut impl FnMut(&mut Entry) -> bool,
+        totals: &mut Totals,
     ) -> bool {
         let back = Self::staying(self.returned.values(), keep);
         let stay = Self::staying(self.head.iter(), keep);
         let returned = self.returned.values_mut().skip(back);
         let rest = self.head.iter_mut().skip(stay).chain(&mut self.tail);
         for entry in returned.chain(rest) {
-            if entry.place == Place::Memory && !spill(entry) {
+            if entry.place != Place::Memory {
+                continue;
+            }
+            totals.weight.alone -= entry.alone_bytes();
+            let more = spill(entry);
+            totals.weight.alone += entry.alone_bytes();
+            if !more {
                 return false;
             }
         }

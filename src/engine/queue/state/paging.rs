@@ -164,20 +164,45 @@ impl State {
             + self.paging.weight.total()
     }
 
-    /// Bytes of messages in memory that could be on disk instead.
-    fn resident(&self) -> u64 {
+    /// Whether messages that are in memory alone are to be written to the spill: if memory is so short that it
+    /// `presses`, or if they are few among others, which would be kept in memory by them.
+    fn spills(&self, presses: bool) -> bool {
+        let alone = self.ready.weight().alone + self.outside.alone;
+        presses || alone.saturating_mul(2) < self.bodies()
+    }
+
+    /// Bytes of messages in memory.
+    fn bodies(&self) -> u64 {
         self.ready.weight().bodies + self.outside.bodies
     }
 
-    /// Whether the queue holds so much more than its window that it should be paged.
-    pub(in crate::engine::queue) fn exceeds_window(&self, window: u64) -> bool {
-        let resident = self.resident();
-        resident > window.saturating_mul(2) && resident > self.paging.stuck.saturating_add(window)
+    /// Bytes of messages in memory that could be on disk instead.
+    fn resident(&self, presses: bool) -> u64 {
+        if self.spills(presses) {
+            self.bodies()
+        } else {
+            self.bodies() - self.ready.weight().alone - self.outside.alone
+        }
     }
 
-    /// Writes messages beyond the window that are in memory alone. Returns the highest place given so far: once
+    /// Whether the queue holds so much more than its window that it should be paged.
+    pub(in crate::engine::queue) fn exceeds_window(&self, window: u64, presses: bool) -> bool {
+        self.resident(presses) > window.saturating_mul(2)
+            && self.bodies() > self.paging.stuck.saturating_add(window)
+    }
+
+    /// Writes messages beyond the window that are in memory alone, if that has to be ([`State::spills`]). Returns the highest place given so far: once
     /// all that was written up to now is durable, [`State::let_go`] may have it.
-    pub(in crate::engine::queue) fn spill(&mut self, window: u64, fx: &mut impl Effects) -> Seq {
+    pub(in crate::engine::queue) fn spill(
+        &mut self,
+        window: u64,
+        presses: bool,
+        fx: &mut impl Effects,
+    ) -> Seq {
+        let noted = Seq(self.next_seq.0.saturating_sub(1));
+        if !self.spills(presses) {
+            return noted;
+        }
         let (mut count, mut bytes) = (0, 0);
         let mut spill = |entry: &mut Entry| {
             let Some(message) = &entry.body else {
@@ -195,13 +220,19 @@ impl State {
                 .unacked
                 .iter_mut()
                 .map(|(_, unacked)| &mut unacked.entry);
-            let mut alone = unacked
+            for entry in unacked
                 .chain(self.delayed.values_mut())
-                .filter(|entry| entry.place == Place::Memory);
-            // Stops at the first that is too many.
-            let _ = alone.all(spill);
+                .filter(|entry| entry.place == Place::Memory)
+            {
+                self.outside.alone -= entry.alone_bytes();
+                let more = spill(entry);
+                self.outside.alone += entry.alone_bytes();
+                if !more {
+                    break;
+                }
+            }
         }
-        Seq(self.next_seq.0.saturating_sub(1))
+        noted
     }
 
     /// Lets go of messages beyond the window. Everything up to `upto` is durable, where it is written at all.
@@ -222,7 +253,7 @@ impl State {
                 }
             }
         }
-        self.paging.stuck = if freed.is_empty() { self.resident() } else { 0 };
+        self.paging.stuck = if freed.is_empty() { self.bodies() } else { 0 };
         Page {
             more: freed.len() >= LET_GO_MAX,
             freed,

@@ -6,7 +6,7 @@ use crate::engine::queue::arguments::Overflow;
 impl Bench {
     pub(super) fn spill(&mut self, window: u64) {
         self.fx.window = window;
-        let upto = self.state.spill(window, &mut self.fx);
+        let upto = self.state.spill(window, true, &mut self.fx);
         // Paging goes on with what it began with.
         self.spilled.get_or_insert((window, upto));
     }

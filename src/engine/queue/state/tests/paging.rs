@@ -7,7 +7,7 @@ impl Bench {
     /// Everything beyond the window goes to disk, in both steps.
     fn page(&mut self, window: u64) {
         self.fx.window = window;
-        let upto = self.state.spill(window, &mut self.fx);
+        let upto = self.state.spill(window, true, &mut self.fx);
         self.state.flush(&mut self.fx);
         while self.state.let_go(window, upto).more {}
         self.state.flush(&mut self.fx);
@@ -49,7 +49,7 @@ fn what_is_in_memory_alone_is_written_before_it_is_let_go_of() {
         bench.publish(&Draft::new(id).transient()).unwrap();
     }
     bench.fx.window = 0;
-    let upto = bench.state.spill(0, &mut bench.fx);
+    let upto = bench.state.spill(0, true, &mut bench.fx);
     assert_eq!(bench.fx.disk.len(), 4, "the head stays");
     bench.publish(&Draft::new(6).transient()).unwrap();
     while bench.state.let_go(0, upto).more {}
@@ -66,7 +66,7 @@ fn what_is_in_memory_alone_is_written_before_it_is_let_go_of() {
 fn what_is_not_on_disk_yet_stays_in_memory() {
     let mut bench = Bench::plain();
     bench.publish_ids(1..=3);
-    let upto = bench.state.spill(0, &mut bench.fx);
+    let upto = bench.state.spill(0, true, &mut bench.fx);
     bench.publish_ids(4..=6);
     assert_eq!(bench.state.let_go(0, upto).freed.len(), 2);
     bench.state.flush(&mut bench.fx);
@@ -282,11 +282,29 @@ fn a_queue_asks_to_be_paged_at_twice_its_window_and_not_again_for_what_stays() {
     let mut bench = Bench::plain();
     bench.publish_ids(1..=10);
     let held = 10 * (8 + BODY_OVERHEAD as u64);
-    assert!(!bench.state.exceeds_window(held / 2));
-    assert!(bench.state.exceeds_window(held / 2 - 1));
+    assert!(!bench.state.exceeds_window(held / 2, true));
+    assert!(bench.state.exceeds_window(held / 2 - 1, true));
     // Nothing is on disk for certain.
     assert!(bench.state.let_go(0, Seq(0)).freed.is_empty());
-    assert!(!bench.state.exceeds_window(10));
+    assert!(!bench.state.exceeds_window(10, true));
     bench.publish_ids([11]);
-    assert!(bench.state.exceeds_window(10));
+    assert!(bench.state.exceeds_window(10, true));
+}
+
+#[test]
+fn transient_messages_are_spilled_when_memory_presses_or_when_they_are_few_among_others() {
+    let mut bench = Bench::plain();
+    for id in 1..=10 {
+        bench.publish(&Draft::new(id).transient()).unwrap();
+    }
+    assert!(!bench.state.exceeds_window(10, false));
+    assert!(bench.state.exceeds_window(10, true));
+    bench.state.spill(0, false, &mut bench.fx);
+    assert!(bench.fx.disk.is_empty(), "memory does not press");
+    bench.publish_ids(11..=30);
+    assert!(bench.state.exceeds_window(10, false));
+    let logged = bench.fx.disk.len();
+    bench.state.spill(0, false, &mut bench.fx);
+    assert_eq!(bench.fx.disk.len() - logged, 9, "all but the head");
+    bench.state.verify();
 }
