@@ -26,14 +26,14 @@ pub(super) struct IdleReport {
     connections: usize,
     seconds: f64,
     logins_per_second: f64,
-    /// Growth of the broker's memory after the first tenth of them, divided by the others, in bytes; if it was watched.
+    /// Growth of the broker's memory after the first half of them, divided by the others, in bytes; if it was watched.
     resident_per_connection: Option<f64>,
     anonymous_per_connection: Option<f64>,
     memory_before: Memory,
     memory_after: Memory,
 }
 
-/// Opens so many connections and holds them. Memory is read that long after the first tenth and after the last.
+/// Opens so many connections and holds them. Memory is read that long after the first half and after the last.
 ///
 /// # Errors
 /// When there are too few file descriptors, or the broker refuses one.
@@ -52,8 +52,9 @@ pub(super) fn run<W: Wire>(
             .collect()
     };
     let start = clock::now();
-    // What the first logins cost once, and what they needed only for a moment, is not the price of a connection.
-    let first = open((connections / 10).max(1))?;
+    // What the first logins cost once, or needed only for a moment and left to be used again, is not the price of a
+    // connection.
+    let first = open(connections.div_ceil(2))?;
     let first_took = clock::now() - start;
     sleep(hold);
     let memory_before = processes.memory();

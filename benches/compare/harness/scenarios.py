@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 WAITING = 200_000
-IDLE = 5_000
+IDLE = 10_000
 
 
 @dataclass(frozen=True)
