@@ -155,6 +155,10 @@ impl Reader {
                 done,
             } = request;
             let result = self.read(queue, first, last, max_bytes);
+            if let Err(error) = &result {
+                // Whoever asked waits for an answer, and would wait for ever: nothing goes on without it.
+                self.shared.stop(error.repeat());
+            }
             // A caller that panics costs no other its answer.
             let handed_over = guarded("handing over what was read", || {
                 done(result);
@@ -326,8 +330,10 @@ impl Reading<'_> {
             None => {
                 // What cannot be read counts as a whole block, so that a request for lost messages ends.
                 self.octets += VALUE_SIZE_MAX;
-                // A value that the store itself cannot read is as good as missing: the others are served.
-                let octets = self.store.get(&id.key()).ok().flatten()?;
+                // A value that the store itself cannot read, or dies of (sled panics over its own damage), is as good
+                // as missing: the others are served.
+                let got = guarded("reading a block", || self.store.get(&id.key()));
+                let octets = got.ok().flatten()?;
                 let contents = Arc::new(Contents::read(id, octets).ok()?);
                 self.octets -= VALUE_SIZE_MAX - contents.len().min(VALUE_SIZE_MAX);
                 if keep {

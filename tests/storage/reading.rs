@@ -19,11 +19,12 @@ fn numbers(fetched: &Fetched) -> Vec<u64> {
     fetched.messages.iter().map(|(seq, _)| seq.0).collect()
 }
 
-/// A store in memory that counts how many values are read.
+/// A store in memory that counts how many values are read, and panics over each if it is told to.
 #[derive(Clone, Default)]
 struct Counting {
     store: MemoryStore,
     reads: Arc<AtomicU64>,
+    dies: Arc<AtomicBool>,
 }
 
 impl Store for Counting {
@@ -47,6 +48,7 @@ impl Store for Counting {
 impl StoreRead for Counting {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.dies.load(Ordering::Relaxed), "the store is damaged");
         self.store.get(key)
     }
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
@@ -315,4 +317,24 @@ fn a_purge_of_a_deep_backlog_is_swept_away_by_an_idle_writer_also_after_a_crash(
             [1500, 1501, 1502]
         );
     }
+}
+
+#[test]
+fn a_value_over_which_the_store_panics_is_lost_and_the_log_goes_on() {
+    let store = Counting::default();
+    let (journal, _) = Journal::open(Box::new(store.clone()), JournalOptions::default()).unwrap();
+    commit(&journal, |unit| unit.enqueue(q(1), s(1), body(b"one")));
+    store.dies.store(true, Ordering::Relaxed);
+    let (answered, answer) = mpsc::channel();
+    let done = move |fetched| answered.send(fetched).expect("somebody listens");
+    journal.fetch(q(1), s(1), s(9), 1 << 20, Box::new(done));
+    let fetched: Fetched = answer.recv().unwrap().unwrap();
+    assert!(fetched.messages.is_empty());
+    assert_eq!(fetched.lost, [(s(1), s(1))]);
+    store.dies.store(false, Ordering::Relaxed);
+    commit(&journal, |unit| unit.enqueue(q(1), s(2), body(b"two")));
+    assert_eq!(
+        numbers(&journal.read(q(1), s(1), s(9), 1 << 20).unwrap()),
+        [1, 2]
+    );
 }
